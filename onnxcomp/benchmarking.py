@@ -1,0 +1,246 @@
+"""Is the result faster? Ratios to the original, measured side by side in one process.
+
+A shared machine speeds up and slows down under a benchmark's feet. So nothing here is an absolute
+time: in every round the original, the result, and the original a second time each run once in a
+shuffled order, a ratio is taken within the round, and the second original is the control that
+shows what the machine's noise alone would make of it.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice, permutations
+from math import ceil, inf
+from pathlib import Path
+from random import Random
+from tempfile import TemporaryDirectory
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+
+from onnxcomp.errors import OptionError
+from onnxcomp.runtime.memory import peak_memory
+from onnxcomp.runtime.samples import Feed, Samples
+from onnxcomp.runtime.sessions import Session, open_session
+
+_LEAST_PAIRS = 30
+_LEAST_SECONDS = 0.002
+_WARM_UPS = 3
+_FEEDS = 4
+_LOADS = 5
+_RESAMPLES = 2000
+_SEED = 0
+
+
+class Interval(BaseModel):
+    """A median of ratios and its 95 % bootstrap interval; without unit, below 1 is less.
+
+    Attributes:
+        median: The median over the rounds.
+        low: Lower end of the interval.
+        high: Upper end of the interval.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    median: float
+    low: float
+    high: float
+
+
+class PeakMemory(BaseModel):
+    """Peak resident memory of a fresh process that loads a model and runs it once, in bytes.
+
+    Attributes:
+        original: Of the original.
+        result: Of the result.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    original: int
+    result: int
+
+
+class Benchmark(BaseModel):
+    """One model's cost over another's; every ratio is result / original, so less is better.
+
+    Attributes:
+        provider: The execution provider, as it was asked for.
+        threads: Threads of one run; 0 where it was left to ONNX Runtime.
+        pairs: Rounds measured.
+        latency_ratio: Ratio of the wall-clock times of a run.
+        cpu_ratio: Ratio of the CPU times of a run: of the calling thread on the CPU provider with
+            one thread, else of the whole process.
+        control: As ``latency_ratio``, of the original in a second session over itself.
+        cpu_control: As ``cpu_ratio``, likewise.
+        load_ratio: Ratio of the CPU times of loading, from interleaved loads.
+        peak_memory: Of both models.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    provider: str
+    threads: int
+    pairs: int
+    latency_ratio: Interval
+    cpu_ratio: Interval
+    control: Interval
+    cpu_control: Interval
+    load_ratio: float
+    peak_memory: PeakMemory
+
+
+def benchmark(
+    original: bytes | Path,
+    result: bytes | Path,
+    samples: Samples,
+    provider: str = "cpu",
+    threads: int = 1,
+    *,
+    pairs: int = _LEAST_PAIRS,
+    progress: Callable[[float], None] | None = None,
+) -> Benchmark:
+    """Time two models against each other.
+
+    Samples are fed one at a time where the model leaves the batch open. A run shorter than 2 ms
+    is repeated until the measurement is not.
+
+    Args:
+        original: A serialised model, or the path of a file.
+        result: The same, of the result; it has the original's inputs.
+        samples: What both are fed; the first four feeds are used in turn.
+        provider: The execution provider.
+        threads: Threads of one run; 0 leaves it to ONNX Runtime.
+        pairs: Rounds; at least 30.
+        progress: Called with the share that is done, from 0 to 1.
+
+    Raises:
+        OptionError: ``pairs`` is below 30.
+        ModelError: A model does not load or run.
+        DataError: The samples do not fit the models.
+        ProviderError: The provider is not installed here.
+    """
+    if pairs < _LEAST_PAIRS:
+        raise OptionError(f"pairs must be at least {_LEAST_PAIRS}, got {pairs}")
+    feeds = list(islice(samples.batched(1), _FEEDS))
+    with TemporaryDirectory(prefix="onnxcomp-") as folder:
+        first = _file(original, Path(folder, "original.onnx"))
+        second = _file(result, Path(folder, "result.onnx"))
+        trial = _Trial((first, second, first), provider, threads)
+        rounds = trial.rounds(feeds, pairs, progress)
+        load_ratio = trial.load_ratio()
+        memory = PeakMemory(
+            original=peak_memory(first, feeds[0], provider, threads),
+            result=peak_memory(second, feeds[0], provider, threads),
+        )
+    return Benchmark(
+        provider=provider,
+        threads=threads,
+        pairs=pairs,
+        latency_ratio=_interval([one[1].wall / one[0].wall for one in rounds]),
+        cpu_ratio=_interval([one[1].cpu / one[0].cpu for one in rounds]),
+        control=_interval([one[2].wall / one[0].wall for one in rounds]),
+        cpu_control=_interval([one[2].cpu / one[0].cpu for one in rounds]),
+        load_ratio=load_ratio,
+        peak_memory=memory,
+    )
+
+
+@dataclass(frozen=True)
+class _Times:
+    """Seconds of one measurement."""
+
+    wall: float
+    cpu: float
+
+
+@dataclass(frozen=True)
+class _Trial:
+    """The original, the result and the original again, to be timed in turn."""
+
+    models: tuple[Path, Path, Path]
+    provider: str
+    threads: int
+
+    def rounds(
+        self, feeds: Sequence[Feed], pairs: int, progress: Callable[[float], None] | None
+    ) -> list[list[_Times]]:
+        """Return the times of the three in every round.
+
+        Where a session's weights come to lie in memory makes it some percent faster or slower for
+        as long as it lives. So the three are loaded anew for every order that there is.
+        """
+        shuffle = Random(_SEED).shuffle  # noqa: S311  # an order, not a secret
+        rounds: list[list[_Times]] = []
+        orders = list(permutations(range(len(self.models))))
+        for place, loading in enumerate(orders):
+            wanted = pairs * (place + 1) // len(orders) - len(rounds)
+            for times in self._block(loading, feeds[place % len(feeds)], wanted, shuffle):
+                rounds.append(times)
+                if progress is not None:
+                    progress(len(rounds) / pairs)
+        return rounds
+
+    def _block(
+        self,
+        loading: Sequence[int],
+        feed: Feed,
+        count: int,
+        shuffle: Callable[[list[int]], None],
+    ) -> Iterator[list[_Times]]:
+        """Load the three in the order of ``loading``, and yield ``count`` rounds."""
+        sessions = {who: self._open(who) for who in loading}
+        repeats = max(_repeats(session, feed) for session in sessions.values())
+        for _ in range(count):
+            order = sorted(sessions)
+            shuffle(order)
+            times = {who: self._measure(sessions[who], feed, repeats) for who in order}
+            yield [times[who] for who in sorted(times)]
+
+    def load_ratio(self) -> float:
+        """Return the median ratio of the CPU times of interleaved loads of the first two."""
+        ratios = [self._load(1) / self._load(0) for _ in range(_LOADS)]
+        return float(np.median(ratios))
+
+    def _open(self, who: int) -> Session:
+        return open_session(self.models[who], self.provider, self.threads)
+
+    def _load(self, who: int) -> float:
+        started = time.process_time()
+        self._open(who)
+        return time.process_time() - started
+
+    def _measure(self, session: Session, feed: Feed, repeats: int) -> _Times:
+        is_one_thread = self.threads == 1 and session.provider == "cpu"
+        clock = time.thread_time if is_one_thread else time.process_time
+        cpu, wall = clock(), time.perf_counter()
+        for _ in range(repeats):
+            session.run(feed)
+        wall, cpu = time.perf_counter() - wall, clock() - cpu
+        return _Times(wall, cpu)
+
+
+def _repeats(session: Session, feed: Feed) -> int:
+    """Warm a session up, and return how many runs make a measurement long enough."""
+    fastest = inf
+    for _ in range(_WARM_UPS):
+        started = time.perf_counter()
+        session.run(feed)
+        fastest = min(fastest, time.perf_counter() - started)
+    return max(1, ceil(_LEAST_SECONDS / fastest))
+
+
+def _file(model: bytes | Path, place: Path) -> Path:
+    """Put a model on disk, so that both are loaded the way in which a user loads them."""
+    if isinstance(model, Path):
+        return model
+    place.write_bytes(model)
+    return place
+
+
+def _interval(ratios: Sequence[float]) -> Interval:
+    random = np.random.default_rng(_SEED)
+    drawn = random.choice(ratios, size=(_RESAMPLES, len(ratios)))
+    low, high = np.percentile(np.median(drawn, axis=1), [2.5, 97.5])
+    return Interval(median=float(np.median(ratios)), low=float(low), high=float(high))

@@ -1,0 +1,48 @@
+"""Every error that onnxcomp raises on purpose.
+
+::
+
+    OnnxcompError            exit code 1
+    ├── OptionError          an option or a recipe is wrong (exit code 2)
+    ├── ModelError           a model cannot be read, written, or is not valid
+    ├── DataError            samples cannot be read, or do not fit the model
+    ├── ProviderError        an execution provider is not installed here
+    ├── PassError            a pass failed; ``__cause__`` holds the reason
+    └── FloorError           the result missed the accuracy floor (exit code 3)
+
+Each message is one line, in lower case, without a period: the thing, the value, the remedy.
+"""
+
+
+class OnnxcompError(Exception):
+    """The root of the tree."""
+
+    exit_code = 1
+
+
+class OptionError(OnnxcompError):
+    """An option or a recipe is wrong."""
+
+    exit_code = 2
+
+
+class ModelError(OnnxcompError):
+    """A model cannot be read, written, or is not valid."""
+
+
+class DataError(OnnxcompError):
+    """Samples cannot be read, or do not fit the model."""
+
+
+class ProviderError(OnnxcompError):
+    """An execution provider is not installed here."""
+
+
+class PassError(OnnxcompError):
+    """A pass failed; ``__cause__`` holds the reason."""
+
+
+class FloorError(OnnxcompError):
+    """The result missed the accuracy floor that the caller set."""
+
+    exit_code = 3

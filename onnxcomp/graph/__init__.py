@@ -1,0 +1,31 @@
+"""The only room that reads, writes, imports or exports models.
+
+`load_model` reads a model lazily into a `Model`, which is an `onnx_graphsurgeon.Graph`; `save_model`
+and `model_bytes` write it. `weights` lists what a pass may compress.
+"""
+
+from onnxcomp.graph.copying import copy_model
+from onnxcomp.graph.lifting import store_of
+from onnxcomp.graph.loading import load_model, model_bytes
+from onnxcomp.graph.merging import merge_constants
+from onnxcomp.graph.model import Graph, Model
+from onnxcomp.graph.opsets import raise_opset
+from onnxcomp.graph.saving import save_model
+from onnxcomp.graph.values import Constant, StoreValues
+from onnxcomp.graph.weights import Weight, weights
+
+__all__ = [
+    "Constant",
+    "Graph",
+    "Model",
+    "StoreValues",
+    "Weight",
+    "copy_model",
+    "load_model",
+    "merge_constants",
+    "model_bytes",
+    "raise_opset",
+    "save_model",
+    "store_of",
+    "weights",
+]

@@ -1,0 +1,106 @@
+"""Models from files, bytes and other libraries' objects, and to bytes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import onnx
+import onnx_graphsurgeon as gs
+from google.protobuf.message import DecodeError, EncodeError
+
+from onnxcomp.errors import ModelError
+from onnxcomp.graph.external import DataFiles
+from onnxcomp.graph.model import Model
+from onnxcomp.graph.reading import read_model
+from onnxcomp.graph.writing import write_model
+
+
+def load_model(source: Any) -> Model:
+    """Read a model, lazily.
+
+    Args:
+        source: A path, the bytes of a file, `onnx.ModelProto`, `onnx_graphsurgeon.Graph`,
+            `onnx_ir.Model`, a PyTorch `ONNXProgram`, or a `Model`.
+
+    Raises:
+        ModelError: ``source`` is none of these, or not a model.
+    """
+    if isinstance(source, Model):
+        return source
+    if isinstance(source, str | Path):
+        path = Path(source)
+        return _checked(_parse_file(path), DataFiles(path.parent), str(path))
+    if isinstance(source, bytes):
+        return _checked(_parse(source, "the given bytes"), DataFiles(None), "the given bytes")
+    if isinstance(source, onnx.ModelProto):
+        private = onnx.ModelProto()
+        private.CopyFrom(source)
+        return _checked(private, DataFiles(None), "the given ModelProto")
+    if isinstance(source, gs.Graph):
+        proto = gs.export_onnx(source)  # noqa: TID251 - this is the room
+        return _checked(proto, DataFiles(None), "the given GraphSurgeon graph")
+    return _from_other(source)
+
+
+def _from_other(source: Any) -> Model:
+    """Read an `onnx_ir.Model` or whatever holds one or makes a message, by duck typing."""
+    if hasattr(source, "model_proto"):  # torch.onnx.ONNXProgram
+        return load_model(source.model_proto)
+    if type(source).__module__.split(".")[0] == "onnx_ir":
+        import onnx_ir  # noqa: PLC0415 - no dependency: the caller has it
+
+        return load_model(onnx_ir.to_proto(source))
+    raise ModelError(
+        f"cannot read a model from {type(source).__name__}; give a path, bytes, onnx.ModelProto, "
+        "onnx_graphsurgeon.Graph, onnx_ir.Model or torch.onnx.ONNXProgram"
+    )
+
+
+def _parse_file(path: Path) -> onnx.ModelProto:
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        reason = (error.strerror or "cannot be read").lower()
+        raise ModelError(f"cannot read {str(path)!r}: {reason}") from error
+    return _parse(data, str(path))
+
+
+def _parse(data: bytes, name: str) -> onnx.ModelProto:
+    if not data:
+        raise ModelError(f"{name} is empty; export the model again")
+    proto = onnx.ModelProto()
+    try:
+        proto.ParseFromString(data)
+    except DecodeError as error:
+        raise ModelError(f"{name} is truncated or not an ONNX model") from error
+    return proto
+
+
+def _checked(proto: onnx.ModelProto, files: DataFiles, name: str) -> Model:
+    if not proto.HasField("graph") or not (proto.opset_import or proto.ir_version):
+        raise ModelError(f"{name} is not an ONNX model: it has no graph")
+    return read_model(proto, files)
+
+
+def model_bytes(model: Model, *, lower: bool = True) -> bytes:
+    """Return the model as the bytes of one file; the same model gives the same bytes.
+
+    Raises:
+        ModelError: The model is larger than one protobuf message may be; save it to a file.
+    """
+    return serialise(write_model(model, lower=lower))
+
+
+def serialise(proto: onnx.ModelProto) -> bytes:
+    """Return a message as bytes, the same for the same message.
+
+    Raises:
+        ModelError: It is larger than one protobuf message may be.
+    """
+    try:
+        data: bytes = proto.SerializeToString(deterministic=True)
+    except (EncodeError, ValueError) as error:
+        message = "the model is larger than 2 GiB; save it to a file, with external data"
+        raise ModelError(message) from error
+    return data

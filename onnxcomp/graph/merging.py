@@ -1,0 +1,57 @@
+"""One constant in the place of two."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from onnxcomp.graph.model import Graph, Model
+    from onnxcomp.graph.values import Constant
+
+
+def merge_constants(model: Model, kept: Constant, removed: Constant) -> bool:
+    """Let all readers of ``removed`` read ``kept``, which moves to where all of them see it.
+
+    Returns:
+        Whether that was possible: constants of different functions cannot be shared.
+    """
+    home, other = _scope_of(model, kept), _scope_of(model, removed)
+    if home is not other:
+        main = {id(scope) for scope in model.scopes()}
+        if id(home) not in main or id(other) not in main:
+            return False
+        _move_to_main(model, home, kept)
+    for reader in list(removed.outputs):
+        reader.inputs = [kept if each is removed else each for each in reader.inputs]
+    other.constants = [each for each in other.constants if each is not removed]
+    return True
+
+
+def _scope_of(model: Model, constant: Constant) -> Graph:
+    return next(
+        scope
+        for scope in model.all_scopes()
+        if any(each is constant for each in scope.constants)
+    )
+
+
+def _move_to_main(model: Model, home: Graph, constant: Constant) -> None:
+    """Make a constant an initializer of the main graph, under a name that no scope has."""
+    names = Counter(
+        tensor.name
+        for tensor in {
+            id(tensor): tensor
+            for scope in model.scopes()
+            for node in scope.nodes
+            for tensor in (*scope.inputs, *scope.constants, *node.inputs, *node.outputs)
+        }.values()
+    )
+    name = constant.name
+    while names[name] > (name == constant.name):
+        name += "_"
+    constant.name = name
+    if home is not model:
+        home.constants = [each for each in home.constants if each is not constant]
+        constant.node = None
+        model.constants.append(constant)

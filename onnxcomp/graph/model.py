@@ -1,0 +1,99 @@
+"""The graph that passes rewrite: GraphSurgeon's, plus what GraphSurgeon forgets.
+
+Every object remembers the protobuf message that it was read from (``source``). Export starts from
+that message and writes over it what has changed since, so that a field nobody here has heard of
+survives.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import onnx_graphsurgeon as gs
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import onnx
+
+    from onnxcomp.graph.values import Constant
+
+Tensor = Any
+"""A `gs.Variable` or a `Constant`; GraphSurgeon is untyped."""
+
+
+class Variable(gs.Variable):  # type: ignore[misc]
+    """A tensor that is computed or fed, with the declaration that it was read from."""
+
+    # GraphSurgeon compares by name, which tensors of two scopes may share.
+    __eq__ = object.__eq__
+    __hash__ = object.__hash__
+
+    source: onnx.ValueInfoProto | None = None
+    """The declaration, where there was one."""
+
+
+class Node(gs.Node):  # type: ignore[misc]
+    """An operator, with the message that it was read from."""
+
+    __eq__ = object.__eq__
+    __hash__ = object.__hash__
+
+    source: onnx.NodeProto | None = None
+    """The message; None for a node that a pass made."""
+
+
+class Graph(gs.Graph):  # type: ignore[misc]
+    """A graph, a control-flow body or a function, with its constants.
+
+    Attributes:
+        source: The message that it was read from, without its nodes and weights.
+        constants: Constants that live in this scope, in the order of the file. A constant that
+            a pass makes need not be listed: it is written into the scope that reads it.
+        unread: Names of constants that had no reader when the model was read; they are kept.
+        dangling: Names that the file declares but nothing has; they are kept.
+    """
+
+    source: onnx.GraphProto | onnx.FunctionProto
+    constants: list[Constant]
+    unread: frozenset[str]
+    dangling: frozenset[str]
+
+    def bodies(self) -> Iterator[Graph]:
+        """Yield the bodies of this graph's control-flow nodes, one level down."""
+        for node in self.nodes:
+            yield from bodies_of(node)
+
+    def scopes(self) -> Iterator[Graph]:
+        """Yield this graph and all bodies inside it, outer ones first."""
+        waiting = [self]
+        while waiting:
+            scope = waiting.pop()
+            yield scope
+            waiting.extend(reversed(list(scope.bodies())))
+
+
+def bodies_of(node: gs.Node) -> Iterator[Graph]:
+    """Yield the bodies of a control-flow node."""
+    for value in node.attrs.values():
+        if isinstance(value, Graph):
+            yield value
+
+
+class Model(Graph):
+    """The main graph of a model.
+
+    Attributes:
+        header: The `onnx.ModelProto` without graph and functions.
+        local_functions: The model's functions, as graphs.
+        is_external: Whether the model keeps weights in a data file beside it.
+    """
+
+    header: onnx.ModelProto
+    local_functions: list[Graph]
+    is_external: bool
+
+    def all_scopes(self) -> Iterator[Graph]:
+        """Yield every scope of the model: the main graph, functions, and all bodies."""
+        for top in (self, *self.local_functions):
+            yield from top.scopes()

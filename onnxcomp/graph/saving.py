@@ -1,0 +1,172 @@
+"""Models to files: the old file or the whole new one, whenever the writer dies."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import secrets
+import shutil
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+
+import onnx
+
+from onnxcomp.errors import ModelError
+from onnxcomp.graph.loading import model_bytes, serialise
+from onnxcomp.graph.writing import write_model
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from onnxcomp.graph.model import Model
+
+LARGEST_MESSAGE = (1 << 31) - (1 << 26)
+"""Constants of more bytes go into a data file: protobuf writes no message of 2 GiB."""
+
+PAGE = 4096
+"""Large tensors start at multiples of this, so that they can be mapped."""
+
+LINE = 64
+"""Tensors below a mebibyte start at multiples of this."""
+
+CHUNK = 1 << 24
+"""Bytes that are written at a time."""
+
+UNNAMED = "?"
+"""The location of external data until the data file has its name."""
+
+
+def save_model(model: Model, path: str | Path, *, lower: bool = True) -> list[Path]:
+    """Write a model so that ``path`` holds either what it held before or the whole new model.
+
+    Weights of a model that had external data, or that is too large for one message, go into one
+    data file beside it, whose name ends in the hash of its content. The message is renamed into
+    place after the data is on disk; a data file that only the replaced model used is removed.
+
+    Args:
+        model: The model.
+        path: Where to; its folder must exist.
+        lower: Whether stores are written as the operators that decode them, or decoded.
+
+    Returns:
+        The files written: ``path``, and the data file where there is one.
+
+    Raises:
+        ModelError: The folder cannot be written.
+    """
+    path = Path(path).resolve()
+    try:
+        if model.is_external or _constant_bytes(model, lower=lower) > LARGEST_MESSAGE:
+            return _save_with_data(model, path, lower=lower)
+        with _replacing(path) as file:
+            file.write(model_bytes(model, lower=lower))
+    except OSError as error:
+        reason = (error.strerror or "cannot be written").lower()
+        raise ModelError(f"cannot write {str(path)!r}: {reason}") from error
+    return [path]
+
+
+def _constant_bytes(model: Model, *, lower: bool) -> int:
+    return sum(
+        constant.nbytes if lower else constant.dense_nbytes
+        for scope in model.all_scopes()
+        for constant in scope.constants
+    )
+
+
+def _save_with_data(model: Model, path: Path, *, lower: bool) -> list[Path]:
+    replaced = _data_files_of(path)
+    with _temporary(path) as file:
+        data = _DataWriter(file)
+        proto = write_model(model, lower=lower, offload=data.add)
+        written = path.with_name(f"{path.stem}-{data.digest}.data")
+        _flush(file)
+        Path(file.name).replace(written)
+    _name_data(proto, written.name)
+    with _replacing(path) as file:
+        file.write(serialise(proto))
+    for each in replaced - {written}:
+        each.unlink(missing_ok=True)
+    return [path, written]
+
+
+class _DataWriter:
+    """Appends tensors to a data file and points them to their bytes."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self._hash = hashlib.sha256()
+
+    @property
+    def digest(self) -> str:
+        return self._hash.hexdigest()[:12]
+
+    def add(self, header: onnx.TensorProto, data: NDArray[np.uint8]) -> None:
+        padding = -self._file.tell() % (PAGE if data.nbytes >= 1 << 20 else LINE)
+        self._file.write(bytes(padding))
+        offset = self._file.tell()
+        for start in range(0, len(data), CHUNK):
+            chunk = data[start : start + CHUNK].data
+            self._hash.update(chunk)
+            self._file.write(chunk)
+        header.data_location = onnx.TensorProto.EXTERNAL
+        fields = {"location": UNNAMED, "offset": str(offset), "length": str(len(data))}
+        for key, value in fields.items():
+            header.external_data.add(key=key, value=value)
+
+
+def _name_data(proto: onnx.ModelProto, name: str) -> None:
+    graphs = [proto.graph]
+    while graphs:
+        graph = graphs.pop()
+        for tensor in graph.initializer:
+            for entry in tensor.external_data:
+                if (entry.key, entry.value) == ("location", UNNAMED):
+                    entry.value = name
+        graphs.extend(attribute.g for node in graph.node for attribute in node.attribute)
+
+
+def _data_files_of(path: Path) -> set[Path]:
+    """Return the data files of an earlier save to ``path``."""
+    if not path.is_file():
+        return set()
+    pattern = re.compile(rb"%s-[0-9a-f]{12}\.data" % re.escape(path.stem.encode()))
+    names = set(pattern.findall(path.read_bytes()))
+    return {path.with_name(name.decode()) for name in names}
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[IO[bytes]]:
+    """Open a file that takes the place of ``path`` once it is whole and on disk."""
+    with _temporary(path) as file:
+        yield file
+        _flush(file)
+        if path.exists():
+            shutil.copymode(path, file.name)
+        Path(file.name).replace(path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+@contextmanager
+def _temporary(path: Path) -> Iterator[IO[bytes]]:
+    """Open a new file beside ``path``; if it was not renamed, it is removed at the end."""
+    name = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
+    try:
+        with name.open("xb") as file:
+            yield file
+    finally:
+        name.unlink(missing_ok=True)
+
+
+def _flush(file: IO[bytes]) -> None:
+    file.flush()
+    os.fsync(file.fileno())

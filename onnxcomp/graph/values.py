@@ -1,0 +1,188 @@
+"""What constants hold: arrays that are read when they are needed, and never sooner.
+
+GraphSurgeon's exporter and this package's own accept any `gs.LazyValues`; the subclasses here
+differ in where the bytes are. None of them is ever changed in place: arrays come out read-only.
+"""
+
+from __future__ import annotations
+
+from math import prod
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnx
+import onnx_graphsurgeon as gs
+from onnx_graphsurgeon.ir.tensor import LazyValues
+
+from onnxcomp.errors import ModelError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from onnxcomp.graph.external import DataFiles
+    from onnxcomp.stores import CodebookStore
+
+
+class TensorValues(LazyValues):  # type: ignore[misc]
+    """The values of a `onnx.TensorProto`, which is exported as it is.
+
+    Args:
+        tensor: The tensor; never changed.
+        files: The data files of the model that the tensor is from.
+
+    Raises:
+        ModelError: External data is missing, too short or outside the model's folder.
+    """
+
+    def __init__(self, tensor: onnx.TensorProto, files: DataFiles) -> None:
+        self.tensor = tensor
+        self.shape = tuple(tensor.dims)
+        if tensor.data_type == onnx.TensorProto.STRING:
+            self.dtype = np.dtype(object)
+        else:
+            self.dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type))
+        is_external = tensor.data_location == onnx.TensorProto.EXTERNAL
+        self.external = files.read(tensor) if is_external else None
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the stored elements."""
+        if self.external is not None:
+            return len(self.external)
+        return len(self.tensor.raw_data) or packed_bytes(self.tensor.data_type, self.shape)
+
+    def packed(self) -> NDArray[np.uint8]:
+        """Return the stored bytes, packed where the element type is below eight bits."""
+        if self.external is not None:
+            return self.external
+        if self.tensor.raw_data:
+            return np.frombuffer(self.tensor.raw_data, np.uint8)
+        name = ""
+        return np.frombuffer(onnx.numpy_helper.from_array(self.load(), name).raw_data, np.uint8)
+
+    def load(self) -> NDArray[Any]:
+        """Return the elements, read-only; mapped from the file where they are external."""
+        if self.external is None:
+            try:
+                array = onnx.numpy_helper.to_array(self.tensor)
+            except (ValueError, TypeError) as error:
+                message = f"tensor {self.tensor.name!r} does not hold what its type and shape say"
+                raise ModelError(message) from error
+        elif len(self.external) == prod(self.shape) * self.dtype.itemsize:
+            # A file may place a tensor at any byte; numpy wants aligned elements.
+            aligned = self.external.ctypes.data % self.dtype.alignment == 0
+            data = self.external if aligned else self.external.copy()
+            array = data.view(self.dtype).reshape(self.shape)
+        else:
+            plain = onnx.TensorProto(data_type=self.tensor.data_type, dims=self.shape)
+            plain.raw_data = self.external.tobytes()
+            array = onnx.numpy_helper.to_array(plain)
+        array.flags.writeable = False
+        return array
+
+
+class SparseTensorValues(LazyValues):  # type: ignore[misc]
+    """The values of a `onnx.SparseTensorProto` (COO), which is exported as it is."""
+
+    def __init__(self, tensor: onnx.SparseTensorProto) -> None:
+        self.tensor = tensor
+        self.shape = tuple(tensor.dims)
+        self.dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(tensor.values.data_type))
+        self.nbytes = tensor.ByteSize()
+
+    def load(self) -> NDArray[Any]:
+        """Return the elements as a dense array, read-only."""
+        array = np.zeros(self.shape, self.dtype)
+        values = onnx.numpy_helper.to_array(self.tensor.values)
+        indices = onnx.numpy_helper.to_array(self.tensor.indices)
+        if indices.ndim == 1:
+            array.reshape(-1)[indices] = values
+        else:
+            array[tuple(indices.T)] = values
+        array.flags.writeable = False
+        return array
+
+
+class StoreValues(LazyValues):  # type: ignore[misc]
+    """The values of a store; the exporter writes the operators that decode it."""
+
+    def __init__(self, store: CodebookStore) -> None:
+        self.store = store
+        self.shape = store.shape
+        self.dtype = store.dtype
+        self.nbytes = store.nbytes
+
+    def load(self) -> NDArray[Any]:
+        """Decode the store; read-only."""
+        array = self.store.load()
+        array.flags.writeable = False
+        return array
+
+
+class Constant(gs.Constant):  # type: ignore[misc]
+    """A constant whose ``values`` may be looked at without becoming resident.
+
+    GraphSurgeon's own class replaces lazy values by the loaded array at the first look, which would
+    undo a store and fill the memory.
+    """
+
+    __eq__ = object.__eq__
+    __hash__ = object.__hash__
+
+    node: onnx.NodeProto | None = None
+    """The Constant node that it was read from; None for an initializer."""
+
+    follower: gs.Node | None = None
+    """The node that came after the Constant node."""
+
+    @property
+    def values(self) -> NDArray[Any]:
+        """The elements; read-only unless a pass set an array of its own."""
+        held = self._values
+        loaded: NDArray[Any] = held.load() if isinstance(held, LazyValues) else held
+        return loaded
+
+    @values.setter
+    def values(self, values: NDArray[Any] | LazyValues) -> None:
+        self._values = values
+
+    @property
+    def held(self) -> NDArray[Any] | LazyValues:
+        """What is held, without loading it."""
+        return self._values
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that the values add to a file."""
+        held = self._values
+        if isinstance(held, LazyValues):
+            return int(held.nbytes)
+        return packed_bytes(onnx.helper.np_dtype_to_tensor_dtype(held.dtype), held.shape)
+
+    @property
+    def dense_nbytes(self) -> int:
+        """Bytes of the values without a store."""
+        held = self._values
+        if isinstance(held, StoreValues):
+            return packed_bytes(onnx.helper.np_dtype_to_tensor_dtype(held.dtype), held.shape)
+        return self.nbytes
+
+    def copy(self) -> Constant:
+        """Return a constant of the same values, without readers."""
+        copied = Constant(self.name, self._values)
+        copied.node = self.node
+        return copied
+
+
+def packed_bytes(data_type: int, shape: tuple[int, ...]) -> int:
+    """Bytes of a tensor's raw data: elements below eight bits are packed."""
+    count = prod(shape)
+    names = onnx.TensorProto.DataType
+    bits = {"UINT4": 4, "INT4": 4, "FLOAT4E2M1": 4, "UINT2": 2, "INT2": 2}.get(
+        names.Name(data_type)
+    )
+    if bits is not None:
+        return (count * bits + 7) // 8
+    if data_type == onnx.TensorProto.STRING:
+        return 0
+    return int(count * np.dtype(onnx.helper.tensor_dtype_to_np_dtype(data_type)).itemsize)

@@ -1,0 +1,257 @@
+"""Which constants are weights, of which operators, and along which axis their outputs lie."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from math import prod
+from typing import TYPE_CHECKING, Any
+
+import ml_dtypes
+import numpy as np
+
+from onnxcomp.graph.values import Constant, SparseTensorValues
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import onnx_graphsurgeon as gs
+    from numpy.typing import NDArray
+
+    from onnxcomp.graph.model import Graph, Model
+
+FLOATS = {
+    np.dtype(kind) for kind in (np.float16, np.float32, np.float64, ml_dtypes.bfloat16)
+}
+
+WEIGHT_INPUTS = {
+    "Conv": (1,),
+    "ConvTranspose": (1,),
+    "Gemm": (0, 1),
+    "MatMul": (0, 1),
+    "LSTM": (1, 2),
+    "GRU": (1, 2),
+    "RNN": (1, 2),
+    "Gather": (0,),
+}
+"""Operators with weights, and the inputs at which they take them."""
+
+LAYOUT = {
+    "Cast",
+    "Concat",
+    "Flatten",
+    "Identity",
+    "Reshape",
+    "Slice",
+    "Squeeze",
+    "Transpose",
+    "Unsqueeze",
+}
+"""Operators through which a weight is followed to its reader.
+
+Recurrent networks of PyTorch slice and concatenate the gates of their weights on the way.
+"""
+
+NORMALISATIONS = {
+    "BatchNormalization",
+    "GroupNormalization",
+    "InstanceNormalization",
+    "LayerNormalization",
+    "RMSNormalization",
+}
+
+QUANTIZED = {"DequantizeLinear", "QuantizeLinear", "DynamicQuantizeLinear"}
+
+
+@dataclass(frozen=True)
+class Reader:
+    """An operator that takes a weight.
+
+    Args:
+        node: The operator.
+        place: The input at which it takes the weight.
+        is_direct: Whether nothing stands between; otherwise the weight's axes may be others.
+    """
+
+    node: gs.Node
+    place: int
+    is_direct: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Weight:
+    """A constant and the operators that read it, wherever they are.
+
+    Args:
+        tensor: The constant; assign to its ``values`` to change it.
+        readers: Its readers; those behind layout operators and in functions included.
+        opset: The opset of the scope that it lives in.
+        is_output: Whether some graph gives it out as it is.
+        may_be_overridden: Whether a caller may feed another value for it.
+    """
+
+    tensor: Constant
+    readers: tuple[Reader, ...]
+    opset: int
+    is_output: bool
+    may_be_overridden: bool
+
+    @property
+    def name(self) -> str:
+        """The constant's name."""
+        return str(self.tensor.name)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The constant's shape."""
+        return tuple(self.tensor.shape)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The constant's element type."""
+        return np.dtype(self.tensor.dtype)
+
+    @property
+    def size(self) -> int:
+        """How many elements it has."""
+        return prod(self.shape)
+
+    @cached_property
+    def op_types(self) -> tuple[str, ...]:
+        """Operators that read it, sorted."""
+        return tuple(sorted({reader.node.op for reader in self.readers}))
+
+    def load(self) -> NDArray[Any]:
+        """Return the elements, read-only."""
+        return self.tensor.values
+
+    @property
+    def output_axis(self) -> int | None:
+        """The axis along which the readers' output channels (for Gather: rows) lie, if they agree."""
+        axes = {_output_axis(reader, len(self.shape)) for reader in self.readers}
+        return axes.pop() if len(axes) == 1 else None
+
+    @property
+    def is_depthwise(self) -> bool:
+        """Whether a convolution applies each filter to one channel of its input."""
+        return any(
+            reader.node.op in {"Conv", "ConvTranspose"}
+            and int(reader.node.attrs.get("group", 1)) > 1
+            and len(self.shape) > 1
+            and 1 in self.shape[:2]
+            for reader in self.readers
+        )
+
+    @property
+    def unsuitable(self) -> str | None:
+        """Why no pass may compress it as a weight; None if it may."""
+        reasons = (
+            (self.may_be_overridden, "is also a graph input, which a caller may override"),
+            (self.is_output, "is a graph output"),
+            (isinstance(self.tensor.held, SparseTensorValues), "is a sparse initializer"),
+            (not self.readers, "is read by no operator"),
+            (self.op_types != () and set(self.op_types) <= QUANTIZED, "is quantized already"),
+            (self.dtype not in FLOATS, f"holds {self.dtype}, not float"),
+            (bool(set(self.op_types) & NORMALISATIONS), "belongs to a normalisation"),
+            (not self._has_weight_reader, f"is not a weight of {', '.join(self.op_types)}"),
+            (len(self.shape) < 2, "is a bias or a vector"),  # noqa: PLR2004
+        )
+        return next((reason for applies, reason in reasons if applies), None)
+
+    @property
+    def _has_weight_reader(self) -> bool:
+        return any(
+            reader.place in WEIGHT_INPUTS.get(reader.node.op, ()) for reader in self.readers
+        )
+
+
+def weights(model: Model) -> Iterator[Weight]:
+    """Yield every weight-like constant of a model once, in the order of the file.
+
+    Weight-like is what is not a lone number and is float, or quantized already.
+    """
+    outputs = {id(each) for scope in model.all_scopes() for each in scope.outputs}
+    overridable = _overridable(model)
+    for top in (model, *model.local_functions):
+        for scope in top.scopes():
+            for constant in scope.constants:
+                readers = tuple(_readers(constant, model))
+                weight = Weight(
+                    constant,
+                    readers,
+                    top.opset,
+                    id(constant) in outputs,
+                    scope is model and constant.name in overridable,
+                )
+                if _is_weight_like(weight):
+                    yield weight
+
+
+def _is_weight_like(weight: Weight) -> bool:
+    if weight.size <= 1:
+        return False
+    is_quantized = weight.op_types != () and set(weight.op_types) <= QUANTIZED
+    return weight.dtype in FLOATS or is_quantized
+
+
+def _overridable(model: Model) -> set[str]:
+    """Names of initializers that are inputs too; before IR version 4 all are, and none may change."""
+    if model.header.ir_version < 4:  # noqa: PLR2004 - the version of the specification
+        return set()
+    return {info.name for info in model.source.input}
+
+
+def _readers(constant: Constant, model: Model) -> Iterator[Reader]:
+    """Follow a constant through layout operators and into functions, without recursion."""
+    functions = {(each.source.domain, each.name): each for each in model.local_functions}
+    waiting: list[tuple[gs.Tensor, bool]] = [(constant, True)]
+    seen: set[int] = set()
+    while waiting:
+        tensor, is_direct = waiting.pop()
+        if id(tensor) in seen:
+            continue
+        seen.add(id(tensor))
+        for node in dict.fromkeys(tensor.outputs):
+            places = [place for place, each in enumerate(node.inputs) if each is tensor]
+            function = functions.get((node.domain or "", node.op))
+            if function is not None:
+                waiting.extend((function.inputs[place], is_direct) for place in places)
+            elif _only_moves_constants(node):
+                waiting.append((node.outputs[0], is_direct and node.op == "Identity"))
+            else:
+                yield from (Reader(node, place, is_direct) for place in places)
+
+
+def _only_moves_constants(node: gs.Node) -> bool:
+    """Whether a node arranges constants anew, directly or behind nodes that do so."""
+    waiting = [node]
+    while waiting:
+        current = waiting.pop()
+        if current.op not in LAYOUT:
+            return False
+        for tensor in current.inputs:
+            if not isinstance(tensor, Constant) and tensor.name:
+                if not tensor.inputs:
+                    return False
+                waiting.append(tensor.inputs[0])
+    return True
+
+
+def _output_axis(reader: Reader, rank: int) -> int | None:
+    if not reader.is_direct:
+        return None
+    node, place = reader.node, reader.place
+    if node.op in {"Conv", "Gather"}:
+        return int(node.attrs.get("axis", 0))
+    if node.op == "ConvTranspose":
+        return 1 if int(node.attrs.get("group", 1)) == 1 else None
+    if node.op in {"LSTM", "GRU", "RNN"}:
+        return 1
+    if node.op == "MatMul":
+        return rank - 1 if place == 1 else rank - 2
+    if node.op == "Gemm":
+        transposed = bool(node.attrs.get("transB" if place == 1 else "transA", 0))
+        return int(transposed != (place == 1)) if place == 0 else int(not transposed)
+    return None
+
+

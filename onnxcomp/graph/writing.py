@@ -1,0 +1,267 @@
+"""From a graph back to protobuf messages, with the stores written out as operators."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnx
+from onnx_graphsurgeon.ir.tensor import LazyValues
+
+from onnxcomp.graph.attributes import write_attribute
+from onnxcomp.graph.census import Census
+from onnxcomp.graph.declarations import declare, declare_initializers, declare_inputs
+from onnxcomp.graph.lowering import Decoder, LeafPool, Names
+from onnxcomp.graph.messages import copy_without
+from onnxcomp.graph.order import ordered
+from onnxcomp.graph.values import Constant, SparseTensorValues, StoreValues, TensorValues
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import onnx_graphsurgeon as gs
+    from numpy.typing import NDArray
+
+    from onnxcomp.graph.model import Graph, Model
+
+    Offload = Callable[[onnx.TensorProto, NDArray[np.uint8]], None]
+
+FIRST_IR_WITHOUT_LISTED_INITIALIZERS = 4
+
+SMALLEST_EXTERNAL = 1024
+"""Fewer bytes stay in the message: ONNX's own threshold."""
+
+
+def write_model(
+    model: Model, *, lower: bool = True, offload: Offload | None = None
+) -> onnx.ModelProto:
+    """Write a model.
+
+    Args:
+        model: The model; not changed.
+        lower: Whether stores are written as the operators that decode them, or decoded.
+        offload: Takes a tensor without data and its bytes, puts the bytes elsewhere and says in the
+            tensor where. Without it all data goes into the message.
+    """
+    return _Writer(model, offload, lower=lower).write()
+
+
+class _Writer:
+    def __init__(self, model: Model, offload: Offload | None, *, lower: bool) -> None:
+        self._model = model
+        self._lower = lower
+        self._offload = offload
+        self._census = Census(model)
+        self._names = Names(self._census.names)
+
+    def write(self) -> onnx.ModelProto:
+        proto = onnx.ModelProto()
+        proto.CopyFrom(self._model.header)
+        for each in proto.opset_import:
+            if each.domain in {"", "ai.onnx"}:
+                each.version = self._model.opset
+        pool = LeafPool(self._names)
+        self._graph(self._model, proto.graph, pool, pool)
+        proto.ir_version = max(proto.ir_version, pool.ir_version)
+        if proto.ir_version < FIRST_IR_WITHOUT_LISTED_INITIALIZERS:
+            declare_initializers(proto.graph)
+        for function in self._model.local_functions:
+            self._function(function, proto.functions.add())
+        return proto
+
+    def _graph(
+        self, graph: Graph, proto: onnx.GraphProto, shared: LeafPool, own: LeafPool
+    ) -> None:
+        source = graph.__dict__.get("source", onnx.GraphProto())
+        proto.CopyFrom(copy_without(source, {"input", "output", "value_info"}))
+        proto.name = graph.name
+        constants = self._census.constants(graph)
+        scope = _Scope(graph, constants, lower=self._lower, census=self._census)
+        proto.node.extend(self._nodes(scope, shared, own))
+        for constant in scope.initializers:
+            held = constant._values  # noqa: SLF001 - GraphSurgeon's constants have no other way
+            if isinstance(held, SparseTensorValues):
+                proto.sparse_initializer.append(held.tensor)
+            else:
+                proto.initializer.append(self._tensor(constant))
+        for name, leaf in own.leaves:
+            header = onnx.TensorProto(name=name, data_type=leaf.data_type, dims=leaf.shape)
+            proto.initializer.append(self._placed(header, leaf.data))
+        written = {each.name for each in proto.initializer}
+        proto.input.extend(declare_inputs(graph.inputs, source.input, written))
+        proto.output.extend(declare(each) for each in graph.outputs)
+        known = {each.name: each for node in graph.nodes for each in node.outputs}
+        for info in source.value_info:
+            if info.name in known:
+                proto.value_info.append(declare(known[info.name]))
+            elif info.name in graph.dangling or info.name in scope.plain_names:
+                proto.value_info.append(info)
+
+    def _function(self, function: Graph, proto: onnx.FunctionProto) -> None:
+        proto.CopyFrom(function.source)
+        pool = LeafPool(self._names)
+        constants = self._census.constants(function)
+        scope = _Scope(function, constants, lower=self._lower, census=self._census)
+        nodes = self._nodes(scope, pool, pool)
+        tensors = [self._tensor(constant) for constant in scope.initializers]
+        tensors += [leaf.to_proto(name) for name, leaf in pool.leaves]
+        proto.node.extend(
+            onnx.helper.make_node("Constant", [], [tensor.name], value=tensor) for tensor in tensors
+        )
+        proto.node.extend(nodes)
+
+    def _nodes(self, scope: _Scope, shared: LeafPool, own: LeafPool) -> list[onnx.NodeProto]:
+        decoder = Decoder(self._names, shared, own)
+        protos: list[onnx.NodeProto] = []
+        for constant in scope.decoded:
+            protos += decoder.weight(constant.held.store, constant.name)
+        protos += [self._constant_node(constant) for constant in scope.leading]
+        for node in scope.nodes:
+            protos += [self._constant_node(each) for each in scope.followed_by.get(id(node), ())]
+            proto = self._node(node, shared)
+            table = node.inputs[0] if node.inputs else None
+            if id(table) in scope.by_rows:
+                rank = scope.by_rows[id(table)]
+                protos += decoder.rows(table.held.store, proto, rank)
+            else:
+                protos.append(proto)
+        return protos
+
+    def _node(self, node: gs.Node, shared: LeafPool) -> onnx.NodeProto:
+        source = getattr(node, "source", None) or onnx.NodeProto()
+        proto = copy_without(source, {"attribute", "input", "output"})
+        proto.op_type = node.op
+        if node.name != proto.name:
+            proto.name = node.name
+        if node.domain is not None:
+            proto.domain = node.domain
+        proto.input.extend(each.name for each in node.inputs)
+        proto.output.extend(each.name for each in node.outputs)
+        sources = {each.name: each for each in source.attribute}
+
+        def write_graph(body: Graph) -> onnx.GraphProto:
+            written = onnx.GraphProto()
+            self._graph(body, written, shared, LeafPool(self._names))
+            return written
+
+        proto.attribute.extend(
+            write_attribute(name, value, sources.get(name), write_graph, self._inline)
+            for name, value in node.attrs.items()
+        )
+        return proto
+
+    def _constant_node(self, constant: Constant) -> onnx.NodeProto:
+        source = constant.node
+        proto = onnx.NodeProto()
+        if constant._values.external is None:  # noqa: SLF001 - a TensorValues
+            proto.CopyFrom(source)
+        else:
+            proto = onnx.helper.make_node("Constant", [], [""], value=self._inline(constant))
+            proto.name = source.name
+        proto.output[0] = constant.name
+        return proto
+
+    def _inline(self, constant: gs.Constant) -> onnx.TensorProto:
+        """Write a tensor into a node, where its data cannot lie elsewhere."""
+        held = constant._values  # noqa: SLF001
+        if isinstance(held, TensorValues) and held.external is not None:
+            proto = copy_without(held.tensor, {"external_data", "data_location"})
+            proto.raw_data = held.external.tobytes()
+            return proto
+        if isinstance(held, LazyValues) and not isinstance(held, StoreValues):
+            return held.tensor
+        return onnx.numpy_helper.from_array(np.asarray(constant.values), constant.name)
+
+    def _tensor(self, constant: gs.Constant) -> onnx.TensorProto:
+        held = constant._values  # noqa: SLF001
+        if isinstance(held, TensorValues) and held.external is not None:
+            header = copy_without(held.tensor, {"external_data", "data_location"})
+            header.name = constant.name
+            return self._placed(header, held.external)
+        if isinstance(held, LazyValues) and not isinstance(held, StoreValues):
+            proto = onnx.TensorProto()
+            proto.CopyFrom(held.tensor)
+            proto.name = constant.name
+            return proto
+        proto = onnx.numpy_helper.from_array(np.asarray(constant.values), constant.name)
+        if self._offload is None or not proto.raw_data:
+            return proto
+        header = copy_without(proto, {"raw_data"})
+        return self._placed(header, np.frombuffer(proto.raw_data, np.uint8))
+
+    def _placed(self, header: onnx.TensorProto, data: NDArray[Any]) -> onnx.TensorProto:
+        if self._offload is not None and data.nbytes >= SMALLEST_EXTERNAL:
+            self._offload(header, data.reshape(-1).view(np.uint8))
+        else:
+            header.raw_data = data.tobytes()
+        return header
+
+
+class _Scope:
+    """How the constants and nodes of one scope are written.
+
+    Attributes:
+        nodes: The nodes in topological order.
+        decoded: Constants that nodes of a decoding give.
+        by_rows: Rank of the indices, by identity of the constants whose rows are decoded.
+        leading: Constant nodes that come first.
+        followed_by: Constant nodes, by identity of the node that they come before.
+        initializers: All other constants.
+        plain_names: Names of constants that keep their name and type.
+    """
+
+    def __init__(
+        self, graph: Graph, constants: list[gs.Constant], *, lower: bool, census: Census
+    ) -> None:
+        self.nodes = ordered(graph.nodes)
+        self.decoded: list[Constant] = []
+        self.by_rows: dict[int, int] = {}
+        self.leading: list[Constant] = []
+        self.followed_by: dict[int, list[Constant]] = {}
+        self.initializers: list[gs.Constant] = []
+        in_place = {id(node) for node in self.nodes} if self.nodes == graph.nodes else set()
+        for constant in constants:
+            if lower and isinstance(constant._values, StoreValues):  # noqa: SLF001
+                rank = _rank_of_rows(constant, graph, census)
+                if rank is None:
+                    self.decoded.append(constant)
+                else:
+                    self.by_rows[id(constant)] = rank
+            elif not _is_constant_node(constant):
+                self.initializers.append(constant)
+            elif id(constant.follower) in in_place:
+                self.followed_by.setdefault(id(constant.follower), []).append(constant)
+            else:
+                self.leading.append(constant)
+        self.plain_names = {
+            each.name for each in constants if id(each) not in self.by_rows
+        }
+
+
+def _is_constant_node(constant: gs.Constant) -> bool:
+    """Whether a constant is still what its Constant node holds."""
+    return (
+        isinstance(constant, Constant)
+        and constant.node is not None
+        and isinstance(constant.held, TensorValues)
+    )
+
+
+def _rank_of_rows(constant: Constant, graph: Graph, census: Census) -> int | None:
+    """Return the rank of the indices if all that reads a store is one kind of Gather of rows."""
+    store = constant.held.store
+    if not store.decodes_rows or id(constant) in census.outputs:
+        return None
+    if census.only_reader_scope(constant) is not graph:
+        return None
+    ranks = {_gathered_rank(reader, constant) for reader in constant.outputs}
+    return ranks.pop() if len(ranks) == 1 else None
+
+
+def _gathered_rank(reader: gs.Node, constant: Constant) -> int | None:
+    if reader.op != "Gather" or reader.domain not in {None, "", "ai.onnx"}:
+        return None
+    table, indices = reader.inputs
+    if table is not constant or isinstance(indices, Constant) or indices.shape is None:
+        return None
+    return len(indices.shape) if reader.attrs.get("axis", 0) == 0 else None

@@ -1,0 +1,158 @@
+"""The pass: one rewrite of a graph, which is its own configuration."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from difflib import get_close_matches
+from enum import IntEnum
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from onnxcomp.errors import OptionError
+from onnxcomp.graph import weights
+from onnxcomp.verdicts import Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from pydantic import ModelWrapValidatorHandler
+
+    from onnxcomp.graph import Model, Weight
+    from onnxcomp.runtime import Samples
+
+
+class Stage(IntEnum):
+    """Where a pass belongs in a pipeline: what comes later absorbs the error of what came before."""
+
+    SIMPLIFY = 1
+    PRUNE_CHANNELS = 2
+    FACTORIZE = 3
+    PRUNE = 4
+    CODE = 5
+    CORRECT = 6
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a pass may know besides the model.
+
+    Args:
+        samples: Calibration samples, where the caller gave some.
+        seed: What all randomness comes from.
+        progress: Told the share of the work that is done, 0 to 1.
+    """
+
+    samples: Samples | None = None
+    seed: int = 0
+    progress: Callable[[float], None] = lambda _: None
+
+
+@dataclass(frozen=True)
+class Offer:
+    """What a pass could do with one weight.
+
+    Args:
+        configured: The pass, set up to do this and nothing else.
+        nbytes: Bytes that the weight would take in the file.
+        error: Relative Frobenius error that it would have.
+    """
+
+    configured: Pass
+    nbytes: int
+    error: float
+
+
+class Pass(BaseModel, ABC):
+    """One rewrite of a graph. A subclass's fields are its options, declared once.
+
+    The command, the recipe entry, the checks and the schema of a pass come from its fields:
+    ``bits: Annotated[int, Field(ge=1, le=8, description="...")] = 4``. Every field has a default.
+
+    A subclass sets ``name``, its command; ``stage``; and ``saves_bytes``, whether a result that is
+    not smaller is undone. The first paragraph of its docstring is the command's help.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: ClassVar[str]
+    stage: ClassVar[Stage]
+    saves_bytes: ClassVar[bool] = True
+
+    include: Annotated[
+        tuple[str, ...], Field(description="Only tensors whose name matches one of these globs.")
+    ] = ()
+    exclude: Annotated[
+        tuple[str, ...], Field(description="No tensors whose name matches one of these globs.")
+    ] = ()
+
+    @abstractmethod
+    def apply(self, model: Model, context: Context) -> list[Verdict]:
+        """Rewrite ``model`` in place.
+
+        Returns:
+            A verdict for every weight-like tensor. If none is ``changed``, the model was not.
+        """
+
+    def offers(self, weight: Weight, context: Context) -> Iterator[Offer]:
+        """Yield what this pass could do with a weight, for a search to choose from."""
+        del weight, context
+        return iter(())
+
+    def candidates(self, model: Model) -> tuple[list[Weight], list[Verdict]]:
+        """Return the weights that this pass may change, and verdicts on all others."""
+        chosen: list[Weight] = []
+        skipped: list[Verdict] = []
+        for weight in weights(model):
+            reason = weight.unsuitable
+            if reason is None and not self.selects(weight.name):
+                reason = "was not selected by include and exclude"
+            if reason is None:
+                chosen.append(weight)
+            else:
+                skipped.append(skip(weight, reason))
+        return chosen, skipped
+
+    def selects(self, name: str) -> bool:
+        """Whether ``include`` and ``exclude`` let this pass change a tensor."""
+        included = not self.include or any(fnmatchcase(name, glob) for glob in self.include)
+        return included and not any(fnmatchcase(name, glob) for glob in self.exclude)
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _in_one_line(cls, values: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        try:
+            return handler(values)
+        except ValidationError as error:
+            raise OptionError(_explain(cls, error)) from error
+
+
+def skip(weight: Weight, reason: str) -> Verdict:
+    """Return the verdict on a weight that was left alone."""
+    return Verdict(
+        name=weight.name,
+        op_types=weight.op_types,
+        shape=weight.shape,
+        verdict="skipped",
+        reason=reason,
+        bytes_before=weight.tensor.nbytes,
+        bytes_after=weight.tensor.nbytes,
+    )
+
+
+def _explain(cls: type[Pass], error: ValidationError) -> str:
+    """Put pydantic's first complaint into one line: the thing, the value, the remedy."""
+    first = error.errors(include_url=False)[0]
+    option = ".".join(map(str, first["loc"]))
+    known = sorted(cls.model_fields)
+    if first["type"] == "extra_forbidden":
+        close = get_close_matches(option, known, 1)
+        remedy = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(known)}"
+        return f"{cls.name}: unknown option {option!r}; {remedy}"
+    message = first["msg"].removeprefix("Value error, ")
+    if not option:
+        return f"{cls.name}: {message}"
+    message = message[0].lower() + message[1:]
+    return f"{cls.name}: {option} = {first['input']!r}: {message}"

@@ -1,0 +1,92 @@
+"""Recipes: pipelines as TOML or JSON.
+
+::
+
+    [[passes]]
+    pass = "cluster"
+    bits = 4
+    exclude = ["*embedding*"]
+"""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any
+
+from onnxcomp.errors import OptionError
+from onnxcomp.pipeline.registry import available_passes
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from onnxcomp.pipeline.passes import Pass
+
+
+def recipe(passes: Sequence[Pass]) -> dict[str, Any]:
+    """Return a pipeline as plain data, every option included; `parse_recipe` reads it back."""
+    entries = [
+        {"pass": each.name, **each.model_dump(mode="json", exclude_none=True)} for each in passes
+    ]
+    return {"passes": entries}
+
+
+def parse_recipe(data: Any) -> tuple[Pass, ...]:
+    """Return the passes that plain data describes.
+
+    Raises:
+        OptionError: The data has another form, an unknown pass or a wrong option.
+    """
+    if not isinstance(data, dict) or set(data) != {"passes"} or not isinstance(data["passes"], list):
+        raise OptionError("a recipe is a list of tables called 'passes', and nothing else")
+    return tuple(_parse_entry(entry) for entry in data["passes"])
+
+
+def _parse_entry(entry: Any) -> Pass:
+    if not isinstance(entry, dict) or not isinstance(entry.get("pass"), str):
+        raise OptionError(f"recipe entry {entry!r} does not say which 'pass' it is")
+    known = available_passes()
+    name = entry["pass"]
+    if name not in known:
+        close = get_close_matches(name, known, 1)
+        remedy = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(known)}"
+        raise OptionError(f"unknown pass {name!r}; {remedy}")
+    return known[name].model_validate({key: entry[key] for key in entry if key != "pass"})
+
+
+def read_recipe(path: Path) -> tuple[Pass, ...]:
+    """Read a recipe from a ``.toml`` or ``.json`` file.
+
+    Raises:
+        OptionError: The file cannot be read or is not a recipe.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+        data = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
+    except OSError as error:
+        reason = (error.strerror or "cannot be read").lower()
+        raise OptionError(f"cannot read recipe {str(path)!r}: {reason}") from error
+    except ValueError as error:
+        kind = "JSON" if path.suffix == ".json" else "TOML"
+        raise OptionError(f"recipe {str(path)!r} is not {kind}: {error}") from error
+    return parse_recipe(data)
+
+
+def recipe_schema() -> dict[str, Any]:
+    """Return the JSON schema of a recipe over the installed passes."""
+    entries = []
+    for name, cls in available_passes().items():
+        schema = cls.model_json_schema()
+        schema["properties"] = {"pass": {"const": name}, **schema["properties"]}
+        schema["required"] = ["pass"]
+        entries.append(schema)
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "onnxcomp recipe",
+        "type": "object",
+        "properties": {"passes": {"type": "array", "items": {"oneOf": entries}}},
+        "required": ["passes"],
+        "additionalProperties": False,
+    }

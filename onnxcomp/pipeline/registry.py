@@ -1,0 +1,37 @@
+"""Which passes there are: the built-in ones and those of other distributions, found alike."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from importlib.metadata import entry_points
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from onnxcomp.errors import OptionError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from onnxcomp.pipeline.passes import Pass
+
+ENTRY_POINTS = "onnxcomp.passes"
+"""The entry-point group; each entry names a tuple of `Pass` classes."""
+
+
+@lru_cache(maxsize=1)
+def available_passes() -> Mapping[str, type[Pass]]:
+    """Return every installed pass by name, in the order of their stages.
+
+    Raises:
+        OptionError: Two distributions have a pass of the same name.
+    """
+    found: dict[str, type[Pass]] = {}
+    for entry in sorted(entry_points(group=ENTRY_POINTS), key=lambda each: each.value):
+        for cls in entry.load():
+            other = found.setdefault(cls.name, cls)
+            if other is not cls:
+                raise OptionError(
+                    f"{cls.__module__} and {other.__module__} both have a pass {cls.name!r}; "
+                    "uninstall one of them"
+                )
+    return MappingProxyType(dict(sorted(found.items(), key=lambda item: (item[1].stage, item[0]))))

@@ -1,0 +1,190 @@
+"""How far one model's outputs are from another's, summed up feed by feed."""
+
+from math import inf, isfinite, log10, sqrt
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, field_serializer
+
+from onnxcomp.runtime.dtypes import is_float
+from onnxcomp.runtime.values import Array
+
+_PIECE = 1 << 20
+# A sigmoid that is zero everywhere is zero to within 1e-7: noise, however large a share of it.
+_SMALLEST_SCALE = 1e-3
+_TINY = 1e-300
+
+
+class OutputComparison(BaseModel):
+    """One output of two models, over all samples.
+
+    Attributes:
+        name: The output's name.
+        dtype: The original's element type, such as ``float32``.
+        cosine: Cosine of the angle between the two, over all elements; 0 where the result is not
+            finite. None for strings.
+        snr_db: 10 log10(sum of original^2 / sum of difference^2), in dB: infinite where the two
+            are equal, minus infinite where the result is not finite or has no shape in common;
+            either is null in JSON, where ``max_abs`` tells them apart. None for strings.
+        max_abs: The largest difference of two elements, in the output's unit; infinite (null in
+            JSON) where the result is not finite or has no shape in common. None for strings.
+        agreement: For floats, the share of rows along the last axis whose largest element is at
+            the same place (None where that axis is no longer than 1); for all others, the share
+            of equal elements. In [0, 1]; rows whose shapes differ do not agree.
+        finite: False where the result has a NaN or an infinity and the original a number.
+        note: Why the output could not be compared in full, or None.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    dtype: str
+    cosine: float | None
+    snr_db: float | None
+    max_abs: float | None
+    agreement: float | None
+    finite: bool = True
+    note: str | None = None
+
+    @field_serializer("snr_db", "max_abs", when_used="json")
+    def _finite_or_null(self, value: float | None) -> float | None:
+        return value if value is not None and isfinite(value) else None
+
+
+class OutputSums:
+    """Running sums over the feeds for one output; memory does not grow with their number."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.dtype = "none"
+        self.is_float = False
+        self.original_squares = 0.0
+        self.other_squares = 0.0
+        self.products = 0.0
+        self.difference_squares = 0.0
+        self.max_abs = 0.0
+        self.feeds = 0
+        self.rows = 0
+        self.agreeing = 0
+        self.lost = 0
+        self.left_out = 0
+        self.elements = 0
+        self.misshapen = 0
+        self.misfit = ""
+
+    def add(self, original: Array, other: Array) -> None:
+        """Take in one feed's pair of outputs."""
+        self.feeds += 1
+        self.dtype = "string" if _is_text(original) else original.dtype.name
+        self.is_float = is_float(original.dtype)
+        if original.shape != other.shape or _is_text(original) != _is_text(other):
+            self.misshapen += 1
+            self.misfit = self.misfit or f"{_words(original)} against {_words(other)}"
+            self.rows += _rows(original, self.is_float)
+        elif _is_text(original):
+            self.rows += original.size
+            self.agreeing += int(np.sum(original == other))
+        else:
+            self._add_numbers(original, other)
+
+    def comparison(self) -> OutputComparison:
+        """Return what the sums amount to."""
+        broken = self.lost > 0 or self.misshapen == self.feeds
+        is_text = self.dtype == "string"
+        return OutputComparison(
+            name=self.name,
+            dtype=self.dtype,
+            cosine=None if is_text else 0.0 if broken else self._cosine(),
+            snr_db=None if is_text else -inf if broken else self._snr_db(),
+            max_abs=None if is_text else inf if broken else self.max_abs,
+            agreement=self.agreeing / self.rows if self.rows else None,
+            finite=self.lost == 0,
+            note=self._note(),
+        )
+
+    def difference(self) -> float:
+        """Return the difference relative to the original's scale, without unit.
+
+        For floats, the root mean square of the difference over that of the original, or over
+        0.001 where the original is smaller; else the share of elements that are unequal.
+        Infinite where a number became a NaN or an infinity, or the shapes differ.
+        """
+        if self.lost or self.misshapen:
+            return inf
+        if not self.is_float:
+            return 1 - self.agreeing / self.rows if self.rows else 0.0
+        least = self.elements * _SMALLEST_SCALE**2
+        return sqrt(self.difference_squares / max(self.original_squares, least, _TINY))
+
+    def _add_numbers(self, original: Array, other: Array) -> None:
+        if not original.size:
+            return
+        width = original.shape[-1] if original.ndim else 1
+        first, second = original.reshape(-1, width), other.reshape(-1, width)
+        step = max(1, _PIECE // width)
+        for start in range(0, len(first), step):
+            part = slice(start, start + step)
+            self._count_agreement(first[part], second[part])
+            self._sum_up(first[part].astype(np.float64), second[part].astype(np.float64))
+
+    def _count_agreement(self, original: Array, other: Array) -> None:
+        if not self.is_float:
+            self.rows += original.size
+            self.agreeing += int(np.sum(original == other))
+        elif original.shape[1] > 1:
+            self.rows += len(original)
+            self.agreeing += int(np.sum(np.argmax(original, 1) == np.argmax(other, 1)))
+
+    def _sum_up(self, original: Array, other: Array) -> None:
+        self.elements += original.size
+        usable = np.isfinite(original)
+        kept = np.isfinite(other)
+        if not (usable.all() and kept.all()):
+            self.left_out += int(np.sum(~usable))
+            self.lost += int(np.sum(usable & ~kept))
+            original = np.where(usable & kept, original, 0.0)
+            other = np.where(usable & kept, other, 0.0)
+        difference = original - other
+        with np.errstate(over="ignore"):
+            self.original_squares += float(np.vdot(original, original))
+            self.other_squares += float(np.vdot(other, other))
+            self.products += float(np.vdot(original, other))
+            self.difference_squares += float(np.vdot(difference, difference))
+        self.max_abs = max(self.max_abs, float(np.max(np.abs(difference))))
+
+    def _cosine(self) -> float:
+        if self.original_squares == 0 or self.other_squares == 0:
+            return float(self.original_squares == self.other_squares)
+        cosine = self.products / (sqrt(self.original_squares) * sqrt(self.other_squares))
+        return min(1.0, max(-1.0, cosine))
+
+    def _snr_db(self) -> float:
+        if self.difference_squares == 0:
+            return inf
+        if self.original_squares == 0:
+            return -inf
+        return 10 * (log10(self.original_squares) - log10(self.difference_squares))
+
+    def _note(self) -> str | None:
+        notes = []
+        if self.misshapen:
+            notes.append(
+                f"differs in shape in {self.misshapen} of {self.feeds} feeds ({self.misfit})"
+            )
+        if self.lost:
+            notes.append(f"{self.lost} elements are no longer finite")
+        if self.left_out:
+            notes.append(f"{self.left_out} elements that are not finite in the original left out")
+        return "; ".join(notes) or None
+
+
+def _is_text(array: Array) -> bool:
+    return array.dtype.kind in "OUT"
+
+
+def _rows(array: Array, floats: bool) -> int:
+    """Count what could have agreed, so that a feed of another shape counts as disagreement."""
+    return max(1, array.size // max(1, array.shape[-1] if floats and array.ndim else 1))
+
+
+def _words(array: Array) -> str:
+    return f"{array.dtype}{list(array.shape)}"

@@ -1,0 +1,189 @@
+"""The user's own measure of quality, found by name and called with a predictor."""
+
+import importlib
+import importlib.util
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from math import isfinite
+from numbers import Real
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, computed_field
+
+from onnxcomp.errors import OnnxcompError, OptionError
+from onnxcomp.runtime.samples import cast_feed
+from onnxcomp.runtime.sessions import check_feed, open_session
+from onnxcomp.runtime.values import Array
+
+Predictor = Callable[[Mapping[str, Any]], dict[str, Array]]
+
+_FORM = "give file.py:function or package.module:function"
+
+
+class Metric(BaseModel):
+    """A task metric of two models; higher is better.
+
+    Attributes:
+        original: The original's value, in the evaluator's unit.
+        result: The result's value, in the evaluator's unit.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    original: float
+    result: float
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def drop(self) -> float:
+        """What was lost, in the evaluator's unit; negative where the result is better."""
+        return self.original - self.result
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def relative_drop(self) -> float | None:
+        """What was lost, as a share of the original's value; None where that is 0."""
+        return self.drop / abs(self.original) if self.original else None
+
+
+@dataclass(frozen=True)
+class Evaluator:
+    """A function that takes a predictor and returns a number, higher is better.
+
+    Attributes:
+        reference: How the user named it.
+        function: Called with ``predict(feed) -> {output: array}``.
+        folder: Where the modules that it imports are looked for, besides the usual places.
+    """
+
+    reference: str
+    function: Callable[[Predictor], Any]
+    folder: Path
+
+    def __call__(self, predict: Predictor) -> Any:
+        """Return what the function returns, unchecked; :func:`evaluate` checks it."""
+        with _importable(self.folder):
+            return self.function(predict)
+
+
+def load_evaluator(reference: str) -> Evaluator:
+    """Find the function that ``file.py:function`` or ``package.module:function`` names.
+
+    Raises:
+        OptionError: The file, the module or the function is missing, or importing it fails.
+    """
+    place, _, name = reference.rpartition(":")
+    if not place or not name:
+        raise OptionError(f"evaluator {reference!r} names no function; {_FORM}")
+    path = Path(place)
+    is_file = path.suffix == ".py"
+    if is_file and not path.is_file():
+        raise OptionError(f"evaluator {reference!r}: no such file {place}; {_FORM}")
+    folder = path.resolve().parent if is_file else Path.cwd()
+    with _importable(folder):
+        module = _import(reference, place, path if is_file else None)
+    function = getattr(module, name, None)
+    if not callable(function):
+        found = ", ".join(_functions(module)) or "none"
+        raise OptionError(f"evaluator {reference!r}: no function {name!r} (found: {found})")
+    return Evaluator(reference, function, folder)
+
+
+def evaluate(
+    model: bytes | Path,
+    evaluator: Callable[[Predictor], Any],
+    provider: str = "cpu",
+    threads: int = 0,
+) -> float:
+    """Return the evaluator's number for a model.
+
+    Args:
+        model: A serialised model, or the path of a file.
+        evaluator: What :func:`load_evaluator` gave, or any function of a predictor. The predictor
+            casts floats to the width of the input.
+        provider: The execution provider.
+        threads: Threads of one run; 0 leaves it to ONNX Runtime.
+
+    Raises:
+        OnnxcompError: The function raised, or did not return a finite number.
+        ModelError: ONNX Runtime refuses the model.
+        ProviderError: The provider is not installed here.
+    """
+    session = open_session(model, provider, threads)
+
+    def predict(feed: Mapping[str, Any]) -> dict[str, Array]:
+        arrays = cast_feed(feed, session.inputs, "feed")
+        check_feed(arrays, session.inputs)
+        return session.run(arrays)
+
+    name = _name(evaluator)
+    try:
+        value = evaluator(predict)
+    except Exception as error:
+        text = " ".join(str(error).split())
+        kind = type(error).__name__
+        raise OnnxcompError(f"evaluator {name!r} raised {kind}: {text}") from error
+    return _number(value, name)
+
+
+def _number(value: Any, name: str) -> float:
+    """Return the value as a float; NumPy scalars and arrays of one number are numbers too."""
+    if getattr(value, "shape", None) == () and hasattr(value, "item"):
+        value = value.item()
+    if not isinstance(value, Real):
+        kind = type(value).__name__
+        raise OnnxcompError(f"evaluator {name!r} must return a number, got {kind}")
+    if not isfinite(value):
+        raise OnnxcompError(f"evaluator {name!r} must return a finite number, got {value}")
+    return float(value)
+
+
+def _name(evaluator: Callable[[Predictor], Any]) -> str:
+    if isinstance(evaluator, Evaluator):
+        return evaluator.reference
+    return getattr(evaluator, "__qualname__", type(evaluator).__name__)
+
+
+def _import(reference: str, place: str, path: Path | None) -> ModuleType:
+    try:
+        return importlib.import_module(place) if path is None else _import_file(path)
+    except Exception as error:
+        text = " ".join(str(error).split())
+        raise OptionError(
+            f"evaluator {reference!r} cannot be imported ({type(error).__name__}: {text})"
+        ) from error
+
+
+def _import_file(path: Path) -> ModuleType:
+    name = f"onnxcomp_evaluator_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise ImportError(path)
+    module = importlib.util.module_from_spec(spec)
+    # Dataclasses look their module up by name.
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def _functions(module: ModuleType) -> list[str]:
+    return sorted(
+        name
+        for name, value in vars(module).items()
+        if callable(value) and not name.startswith("_") and not isinstance(value, type)
+    )
+
+
+@contextmanager
+def _importable(folder: Path) -> Iterator[None]:
+    """Let modules beside the evaluator be imported, as they would be if it were run."""
+    entry = str(folder)
+    sys.path.insert(0, entry)
+    try:
+        yield
+    finally:
+        sys.path.remove(entry)

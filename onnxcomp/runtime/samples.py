@@ -1,0 +1,97 @@
+"""Samples: feeds for a model that can be read again and again, and what makes an array fit."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from onnxcomp.errors import DataError
+from onnxcomp.runtime.dtypes import DType, is_float
+from onnxcomp.runtime.sessions import Port
+from onnxcomp.runtime.values import Array
+
+Feed = dict[str, Array]
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Inputs for a model, as feeds; every iteration reads them afresh.
+
+    Attributes:
+        source: Where they come from, for messages and reports.
+        count: Samples in all the feeds together; files, where each file is a complete feed.
+        read: Yields the feeds, given how many samples a feed may hold at most.
+        batch: Samples in one feed at most; 1 where each feed is complete in itself.
+        least: Samples in one feed at least, where the model fixes that.
+        synthetic: True where the values were made up.
+    """
+
+    source: str
+    count: int
+    read: Callable[[int], Iterable[Feed]]
+    batch: int = 1
+    least: int = 1
+    synthetic: bool = False
+
+    def __iter__(self) -> Iterator[Feed]:
+        return iter(self.read(self.batch))
+
+    @property
+    def batches(self) -> int:
+        """The number of feeds in one iteration."""
+        return -(-self.count // self.batch)
+
+    def batched(self, most: int) -> "Samples":
+        """Return the same samples, at most ``most`` in a feed where the model leaves that open."""
+        return replace(self, batch=max(self.least, min(most, self.batch)))
+
+
+def fit_dtype(array: Array, port: Port, where: str) -> Array:
+    """Cast an array to an input's dtype where that keeps the kind of number.
+
+    Floats become floats of any width, integers become integers that hold every value, text
+    becomes strings. Arrays that NumPy saved as raw bytes (bfloat16) are read as the input's type.
+
+    Raises:
+        DataError: The kinds differ, or an integer is too large; the text starts with ``where``.
+    """
+    wanted = port.dtype
+    if wanted is None or array.dtype == wanted:
+        return array
+    if not castable(array.dtype, wanted):
+        raise DataError(f"{where}: input {port.name!r} has dtype {array.dtype}, expected {wanted}")
+    if array.dtype.kind == "V" and not is_float(array.dtype):
+        return array.view(wanted)
+    with np.errstate(over="ignore"):
+        cast: Array = array.astype(wanted)
+    if wanted.kind in "iu" and not np.array_equal(cast, array):
+        raise DataError(f"{where}: input {port.name!r} has integers that {wanted} cannot hold")
+    return cast
+
+
+def castable(given: DType, wanted: DType) -> bool:
+    """Tell whether :func:`fit_dtype` may turn one dtype into the other."""
+    if given == wanted:
+        return True
+    if wanted.kind == "O":
+        return given.kind in "UT"
+    if is_float(wanted):
+        raw = given.kind == "V" and given.itemsize == wanted.itemsize
+        return is_float(given) or raw
+    return given.kind in "iu" and wanted.kind in "iu"
+
+
+def cast_feed(feed: Mapping[str, Any], inputs: Iterable[Port], where: str) -> Feed:
+    """Cast every array of a feed to its input's dtype; all else stays as it is.
+
+    Raises:
+        DataError: A dtype does not fit; the text starts with ``where``.
+    """
+    ports = {port.name: port for port in inputs}
+    return {
+        name: fit_dtype(np.asarray(value), ports[name], where)
+        if name in ports and ports[name].dtype is not None
+        else value
+        for name, value in feed.items()
+    }

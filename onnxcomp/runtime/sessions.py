@@ -1,0 +1,265 @@
+"""A model loaded into ONNX Runtime, behind a small typed face."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from onnxcomp.errors import DataError, ModelError, OnnxcompError, ProviderError
+from onnxcomp.runtime.dtypes import DType, element_type, is_beyond_numpy
+from onnxcomp.runtime.providers import CPU, Provider, find_provider, select
+from onnxcomp.runtime.values import Array, array_of, from_ort_value, to_ort_value
+
+_FATAL = 4
+_STOP_SPINNING = "session.force_spinning_stop"
+_PLACEMENT = "session.record_ep_graph_assignment_info"
+_LONGEST_REASON = 300
+
+
+@dataclass(frozen=True)
+class Port:
+    """One input or output of a model.
+
+    Attributes:
+        name: Its name in the graph.
+        type: ONNX Runtime's word for the type, such as ``tensor(float)``.
+        dtype: The elements' dtype (``object`` for strings); None for sequences and maps.
+        shape: Sizes, names of symbolic dimensions, or None where nothing is known. ONNX Runtime
+            gives ``()`` both for a scalar and where the model does not state the rank.
+    """
+
+    name: str
+    type: str
+    dtype: DType | None
+    shape: tuple[int | str | None, ...]
+
+    def __str__(self) -> str:
+        dims = ", ".join("?" if dim is None else str(dim) for dim in self.shape)
+        return f"{self.name} {self.type}[{dims}]"
+
+
+@dataclass(frozen=True)
+class Session:
+    """A loaded model; :func:`open_session` makes it.
+
+    Attributes:
+        label: What error messages call the model.
+        provider: The provider's short name, such as ``cpu``.
+        inputs: What a feed must hold.
+        outputs: What a run gives.
+        placement: Nodes that each provider runs, by ONNX Runtime's names; empty on the CPU and
+            where ONNX Runtime does not tell.
+    """
+
+    label: str
+    provider: str
+    inputs: tuple[Port, ...]
+    outputs: tuple[Port, ...]
+    placement: Mapping[str, int]
+    handle: Any = field(repr=False)
+    run_options: Any = field(repr=False)
+
+    def run(
+        self, feed: Mapping[str, Array], outputs: Sequence[str] | None = None
+    ) -> dict[str, Array]:
+        """Run the model once.
+
+        Args:
+            feed: One array for each input, of the input's dtype and shape.
+            outputs: Names of the wanted outputs; None for all, in the model's order.
+
+        Returns:
+            One array for each output. A sequence or a map becomes one array: stacked where the
+            members' shapes are equal, else joined end to end; a map gives its values in the
+            order of its sorted keys, and an absent optional an empty array.
+
+        Raises:
+            DataError: The feed does not fit the inputs.
+            ModelError: The run failed.
+        """
+        names = [port.name for port in self.outputs] if outputs is None else list(outputs)
+        try:
+            if self._is_plain:
+                values = self.handle.run(names, feed, self.run_options)
+                return {name: array_of(value) for name, value in zip(names, values, strict=True)}
+            return self._run_beyond_numpy(feed, names)
+        except OnnxcompError:
+            raise
+        except Exception as error:
+            check_feed(feed, self.inputs)
+            place = f"{self.label} on {self.provider}"
+            raise ModelError(f"cannot run {place}: {reason(error)}") from error
+
+    @property
+    def _is_plain(self) -> bool:
+        ports = (*self.inputs, *self.outputs)
+        return not any(port.dtype is not None and is_beyond_numpy(port.dtype) for port in ports)
+
+    def _run_beyond_numpy(self, feed: Mapping[str, Array], names: list[str]) -> dict[str, Array]:
+        dtypes = {port.name: port.dtype for port in self.outputs}
+        values = self.handle.run_with_ort_values(
+            names,
+            {name: to_ort_value(array) for name, array in feed.items()},
+            self.run_options,
+        )
+        return {
+            name: from_ort_value(value, dtypes[name])
+            for name, value in zip(names, values, strict=True)
+        }
+
+
+def open_session(
+    model: bytes | Path,
+    provider: str = "cpu",
+    threads: int = 0,
+    optimize: bool = True,
+    label: str | None = None,
+) -> Session:
+    """Load a model into ONNX Runtime.
+
+    The same model, provider and number of threads give the same outputs, bit for bit, on the
+    CPU. OpenVINO is told to compute in float32.
+
+    Args:
+        model: A serialised model, or the path of a file. Only a path reaches external data.
+        provider: ``cpu``, ``cuda``, ``openvino``, ... or ONNX Runtime's own name.
+        threads: Threads of one run; 0 leaves it to ONNX Runtime.
+        optimize: False turns every graph optimisation off.
+        label: What error messages call the model; the file's name unless given.
+
+    Raises:
+        ModelError: The file is missing, or ONNX Runtime refuses the model.
+        ProviderError: The provider is not installed here, or would run no node of the model.
+    """
+    import onnxruntime  # noqa: PLC0415  # onnxcomp --help must not pay for it
+
+    found = find_provider(provider)
+    label = label or (str(model) if isinstance(model, Path) else "the model")
+    if isinstance(model, Path) and not model.is_file():
+        raise ModelError(f"{model}: no such file; check the path")
+    options = _options(found, threads, optimize)
+    chosen = select(options, found, threads)
+    try:
+        handle = onnxruntime.InferenceSession(
+            model, sess_options=options, providers=chosen, enable_fallback=0
+        )
+    except Exception as error:
+        place = f"{label} on {found.short_name}"
+        raise ModelError(f"cannot load {place}: {reason(error)}") from error
+    run_options = onnxruntime.RunOptions()
+    run_options.log_severity_level = _FATAL
+    return Session(
+        label=label,
+        provider=found.short_name,
+        inputs=_ports(handle.get_inputs()),
+        outputs=_ports(handle.get_outputs()),
+        placement=_placement(handle, found, label),
+        handle=handle,
+        run_options=run_options,
+    )
+
+
+def _options(provider: Provider, threads: int, optimize: bool) -> Any:
+    import onnxruntime  # noqa: PLC0415
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = _FATAL
+    options.intra_op_num_threads = threads
+    # Threads that wait for the next run would take the cores from another session's.
+    options.add_session_config_entry(_STOP_SPINNING, "1")
+    if provider.name != CPU:
+        options.add_session_config_entry(_PLACEMENT, "1")
+    if not optimize:
+        level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+        options.graph_optimization_level = level
+    return options
+
+
+def check_feed(feed: Mapping[str, Array], inputs: Sequence[Port], where: str = "feed") -> None:
+    """Check one feed against the inputs of a model.
+
+    Raises:
+        DataError: A name, a shape or a dtype does not fit; the text starts with ``where``.
+    """
+    check_names(tuple(feed), inputs, where)
+    for port in inputs:
+        array = feed[port.name]
+        if port.dtype is None:
+            continue
+        if not shape_fits(array.shape, port.shape):
+            raise DataError(f"{where}: {misfit(port, array.shape)}")
+        if array.dtype != port.dtype and not (port.dtype.kind == "O" and array.dtype.kind in "UT"):
+            raise DataError(
+                f"{where}: input {port.name!r} has dtype {array.dtype}, expected {port.dtype}"
+            )
+
+
+def check_names(names: Sequence[str], inputs: Sequence[Port], where: str) -> None:
+    """Check that ``names`` are the inputs' names, each of them.
+
+    Raises:
+        DataError: One is unknown or missing.
+    """
+    expected = [port.name for port in inputs]
+    listed = ", ".join(expected) or "none"
+    for name in names:
+        if name not in expected:
+            raise DataError(f"{where}: {name!r} is not an input of the model (inputs: {listed})")
+    for name in expected:
+        if name not in names:
+            raise DataError(f"{where}: nothing for input {name!r} (inputs: {listed})")
+
+
+def shape_fits(shape: tuple[int, ...], dims: tuple[int | str | None, ...]) -> bool:
+    """Tell whether an array of ``shape`` fits; ``()`` fits all, since the rank may be unknown."""
+    if not dims:
+        return True
+    if len(shape) != len(dims):
+        return False
+    return all(
+        not isinstance(dim, int) or dim == size for size, dim in zip(shape, dims, strict=True)
+    )
+
+
+def misfit(port: Port, shape: tuple[int, ...]) -> str:
+    """Return the part of an error's text that says which shape was expected."""
+    dims = ", ".join("?" if dim is None else str(dim) for dim in port.shape)
+    return f"input {port.name!r} has shape {list(shape)}, expected [{dims}]"
+
+
+def reason(error: Exception) -> str:
+    """Return what ONNX Runtime said as one short line, without its codes."""
+    text = " ".join(str(error).split())
+    if text.startswith("[ONNXRuntimeError]"):
+        text = text.split(" : ", maxsplit=3)[-1]
+    text = text.strip().rstrip(".") or type(error).__name__
+    if len(text) > _LONGEST_REASON:
+        text = text[: _LONGEST_REASON - 3] + "..."
+    return text
+
+
+def _ports(values: Sequence[Any]) -> tuple[Port, ...]:
+    return tuple(
+        Port(value.name, value.type, element_type(value.type), tuple(value.shape))
+        for value in values
+    )
+
+
+def _placement(handle: Any, provider: Provider, label: str) -> dict[str, int]:
+    """Count the nodes of each provider, and refuse a session that silently fell back."""
+    if provider.name not in handle.get_providers():
+        raise ProviderError(
+            f"provider {provider.short_name!r} could not start for {label}; see its installation"
+        )
+    if provider.name == CPU or not hasattr(handle, "get_provider_graph_assignment_info"):
+        return {}
+    counts: dict[str, int] = {}
+    for part in handle.get_provider_graph_assignment_info():
+        counts[part.ep_name] = counts.get(part.ep_name, 0) + len(part.get_nodes())
+    if counts and provider.name not in counts:
+        others = ", ".join(f"{name} {count}" for name, count in sorted(counts.items()))
+        raise ProviderError(
+            f"provider {provider.short_name!r} runs no node of {label} ({others});"
+            " choose another provider"
+        )
+    return counts

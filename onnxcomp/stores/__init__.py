@@ -1,0 +1,19 @@
+"""A weight as codes plus standard operators: what it costs, how it is written and read back."""
+
+from onnxcomp.stores.building import store_codes
+from onnxcomp.stores.codebook import FOLDING_LIMIT, Codebook, CodebookStore
+from onnxcomp.stores.expression import MARK, Expression, Indices, Leaf, Operation
+from onnxcomp.stores.parsing import parse_store
+
+__all__ = [
+    "FOLDING_LIMIT",
+    "MARK",
+    "Codebook",
+    "CodebookStore",
+    "Expression",
+    "Indices",
+    "Leaf",
+    "Operation",
+    "parse_store",
+    "store_codes",
+]

@@ -1,0 +1,284 @@
+"""A weight as codes into a codebook (weight sharing, "palettization").
+
+The forms, and what ONNX Runtime does with them, are those of the design: a byte gathers a row of
+as many centroids as it has codes; below eight bits from opset 21 on the codes may be a UINT4 (25:
+UINT2) tensor; codes of 3, 5, 6 or 7 bits are planes that are added. All of them are constant
+subgraphs, which ONNX Runtime folds when it loads a session.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from math import prod
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+import onnx
+
+from onnxcomp.stores import expression as ex
+from onnxcomp.stores.packing import digit_table, digits_per_byte, join_planes, split_planes
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+FOLDING_LIMIT = 1 << 30
+"""ONNX Runtime folds no node whose output has more bytes than this."""
+
+NATIVE_TYPES = {
+    16: (onnx.TensorProto.UINT4, 21),
+    4: (getattr(onnx.TensorProto, "UINT2", 0), 25),
+}
+"""Base of the codes: the ONNX type that holds them, and the opset that casts from it."""
+
+
+@dataclass(frozen=True, eq=False)
+class Codebook:
+    """The values that codes stand for, as they are stored.
+
+    Args:
+        entries: float, or int8 with ``unit``; shape (groups * entries a group, width).
+        groups: How many codebooks ``entries`` holds, one after the other.
+        unit: What an int8 entry is multiplied with; a 0-d float32 array.
+    """
+
+    entries: NDArray[Any]
+    groups: int = 1
+    unit: NDArray[np.float32] | None = None
+
+    @property
+    def clusters(self) -> int:
+        """Entries of one group."""
+        return len(self.entries) // self.groups
+
+    @property
+    def width(self) -> int:
+        """Weights that one code stands for."""
+        return int(self.entries.shape[1])
+
+    def values(self, dtype: np.dtype[Any]) -> NDArray[Any]:
+        """The entries as ``dtype``, as the decoding computes them."""
+        if self.unit is None:
+            return self.entries.astype(dtype)
+        return (self.entries.astype(np.float32) * self.unit).astype(dtype)
+
+    def expression(self, dtype: np.dtype[Any]) -> ex.Expression:
+        """The operators that give `values`."""
+        entries = self.entries if self.width > 1 else self.entries.reshape(-1)
+        tree: ex.Expression = ex.Leaf.of(entries)
+        stored = self.entries.dtype
+        if self.unit is not None:
+            tree = ex.Operation(
+                "Mul", (ex.cast(tree, np.dtype(np.float32)), ex.Leaf.of(self.unit))
+            )
+            stored = np.dtype(np.float32)
+        return tree if stored == dtype else ex.cast(tree, dtype)
+
+
+@dataclass(frozen=True, eq=False)
+class CodebookStore:
+    """A weight of ``shape`` as codes, a codebook and perhaps a scale.
+
+    Args:
+        shape: The weight's shape.
+        dtype: The weight's element type.
+        codebook: What the codes stand for.
+        planes: The packed codes; one plane except for 3, 5, 6 and 7 bits.
+        bases: The base of the digits of each plane.
+        axis: The axis that is moved to the front before the weight is cut into codes, so that a
+            group of output channels is contiguous.
+        scale: float, multiplied with the decoded values; broadcast to ``shape`` with ``axis`` moved.
+        native: Whether the codes are a UINT4 or UINT2 tensor.
+        opset: The opset that the decoding is written for.
+    """
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    codebook: Codebook
+    planes: tuple[NDArray[np.uint8], ...]
+    bases: tuple[int, ...]
+    opset: int
+    axis: int = 0
+    scale: NDArray[Any] | None = None
+    native: bool = False
+
+    kind: ClassVar[str] = "codebook"
+
+    @property
+    def code_count(self) -> int:
+        """How many codes the weight has."""
+        return prod(self.shape) // self.codebook.width
+
+    @property
+    def computed_dtype(self) -> np.dtype[Any]:
+        """The type in which values are looked up and scaled."""
+        if self.scale is None or self.dtype == np.float64:
+            return self.dtype
+        return np.dtype(np.float32)
+
+    @property
+    def moved_shape(self) -> tuple[int, ...]:
+        """The shape with ``axis`` in front."""
+        rest = self.shape[: self.axis] + self.shape[self.axis + 1 :]
+        return (self.shape[self.axis], *rest)
+
+    @cached_property
+    def nbytes(self) -> int:
+        """Bytes that the store adds to a file, its operators included."""
+        return ex.count_bytes(self.expression())
+
+    @property
+    def codes(self) -> NDArray[np.uint8]:
+        """The codes, shape (`code_count`,)."""
+        return join_planes(self.planes, self.bases, self.code_count)
+
+    def load(self) -> NDArray[Any]:
+        """Decode: bit for bit what the operators compute."""
+        values = self.codebook.values(self.computed_dtype)
+        groups = self.codebook.groups
+        books = values.reshape(groups, -1, self.codebook.width)
+        decoded = np.empty((groups, self.code_count // groups, self.codebook.width), values.dtype)
+        for book, codes, rows in zip(books, self.codes.reshape(groups, -1), decoded, strict=True):
+            np.take(book, codes, axis=0, out=rows)
+        array = decoded.reshape(self.moved_shape)
+        if self.scale is not None:
+            array = array * self.scale.astype(self.computed_dtype)
+        return np.ascontiguousarray(np.moveaxis(array, 0, self.axis), self.dtype)
+
+    def expression(self) -> ex.Expression:
+        """The operators that decode the weight, none of them too large to be folded."""
+        count = -(-self._largest_intermediate() // FOLDING_LIMIT)
+        if count == 1:
+            tree = self._moved()
+        else:
+            pieces = tuple(piece._moved() for piece in self._pieces(count))  # noqa: SLF001
+            tree = ex.Operation("Concat", pieces, (("axis", 0),))
+        if not self.axis:
+            return tree
+        back = (*range(1, self.axis + 1), 0, *range(self.axis + 1, len(self.shape)))
+        return ex.Operation("Transpose", (tree,), (("perm", back),))
+
+    @property
+    def decodes_rows(self) -> bool:
+        """Whether `row_expression` can be written: every row is whole bytes of one plane."""
+        weights_per_byte = digits_per_byte(self.bases[0]) * self.codebook.width
+        return (
+            len(self.shape) == 2  # noqa: PLR2004 - a table of rows
+            and (self.axis, self.codebook.groups, len(self.planes)) == (0, 1, 1)
+            and self.shape[1] % weights_per_byte == 0
+        )
+
+    def row_expression(self, indices_rank: int) -> ex.Expression:
+        """The operators that gather codes first and decode the gathered rows only.
+
+        Args:
+            indices_rank: The rank of the tensor that stands for `Indices`.
+        """
+        packed = ex.Leaf.of(self.planes[0].reshape(self.shape[0], -1))
+        values = self._by_table(ex.gather(packed, ex.Indices()))
+        tree = ex.reshape(values, (0,) * indices_rank + (self.shape[1],))
+        return self._scaled(tree, gather_scale=True)
+
+    def _largest_intermediate(self) -> int:
+        int32_codes = 4 * self.code_count if self.native or not self._has_table else 0
+        int32_bytes = 4 * max(len(plane) for plane in self.planes)
+        values = prod(self.shape) * self.computed_dtype.itemsize
+        return max(int32_codes, int32_bytes, values, 1)
+
+    def _pieces(self, count: int) -> list[CodebookStore]:
+        """Cut the weight along its first moved axis into about ``count`` stores."""
+        rows, groups = self.moved_shape[0], self.codebook.groups
+        unit = max(1, rows // groups)
+        rows_a_piece = max(unit, rows // (count * unit) * unit)
+        codes = self.codes.reshape(rows, -1)
+        books = self.codebook.entries.reshape(groups, -1, self.codebook.width)
+        pieces = []
+        for start in range(0, rows, rows_a_piece):
+            stop = min(rows, start + rows_a_piece)
+            of_piece = books[start // unit : stop // unit] if groups > 1 else books
+            pieces.append(
+                replace(
+                    self,
+                    shape=(stop - start, *self.moved_shape[1:]),
+                    codebook=replace(
+                        self.codebook,
+                        entries=of_piece.reshape(-1, self.codebook.width),
+                        groups=len(of_piece),
+                    ),
+                    planes=split_planes(codes[start:stop].reshape(-1), self.bases),
+                    axis=0,
+                    scale=self.scale[start:stop]
+                    if self.scale is not None and len(self.scale) == rows
+                    else self.scale,
+                )
+            )
+        return pieces
+
+    @property
+    def _has_table(self) -> bool:
+        return self.codebook.groups == 1 and len(self.planes) == 1 and not self.native
+
+    def _moved(self) -> ex.Expression:
+        """The weight with ``axis`` in front."""
+        values = self.codebook.expression(self.computed_dtype)
+        int32 = np.dtype(np.int32)
+        tree: ex.Expression
+        if self.native:
+            data_type, _ = NATIVE_TYPES[self.bases[0]]
+            flat = self.codebook.width > 1
+            shape = (self.code_count,) if flat else self.moved_shape
+            codes = ex.cast(ex.Leaf(self.planes[0], data_type, shape), int32)
+            tree = ex.gather(values, codes)
+            tree = ex.reshape(tree, self.moved_shape) if flat else tree
+        elif self._has_table:
+            tree = self._by_table(ex.Leaf.of(self.planes[0]))
+            digits = len(self.planes[0]) * digits_per_byte(self.bases[0])
+            if digits != self.code_count:
+                tree = ex.keep_first(
+                    ex.reshape(tree, (-1,)), prod(self.shape), self.opset
+                )
+            tree = ex.reshape(tree, self.moved_shape)
+        else:
+            tree = ex.reshape(ex.gather(values, self._flat_codes()), self.moved_shape)
+        return self._scaled(tree, gather_scale=False)
+
+    def _by_table(self, packed: ex.Expression) -> ex.Expression:
+        """Look every byte up in a table of the values that its digits stand for."""
+        table = self.codebook.expression(self.computed_dtype)
+        if digits_per_byte(self.bases[0]) > 1:
+            digits = digit_table(self.bases[0]).astype(np.int32)
+            # A base above the number of entries has digits that no code uses.
+            digits[digits >= self.codebook.clusters] = 0
+            table = ex.gather(table, ex.Leaf.of(digits, shared=True))
+        return ex.gather(table, ex.cast(packed, np.dtype(np.int32)))
+
+    def _flat_codes(self) -> ex.Expression:
+        """Every code as an int32, counted from the first entry of the first group."""
+        total: ex.Expression | None = None
+        place = 1
+        for plane, base in zip(self.planes, self.bases, strict=True):
+            codes: ex.Expression = ex.cast(ex.Leaf.of(plane), np.dtype(np.int32))
+            if digits_per_byte(base) > 1:
+                digits = digit_table(base).astype(np.int32) * place
+                codes = ex.reshape(ex.gather(ex.Leaf.of(digits, shared=True), codes), (-1,))
+            if len(plane) * digits_per_byte(base) != self.code_count:
+                codes = ex.keep_first(codes, self.code_count, self.opset)
+            total = codes if total is None else ex.Operation("Add", (total, codes))
+            place *= base
+        assert total is not None  # noqa: S101 - a store has a plane
+        groups = self.codebook.groups
+        if groups == 1:
+            return total
+        first = np.arange(groups, dtype=np.int32)[:, None] * self.codebook.clusters
+        return ex.Operation("Add", (ex.reshape(total, (groups, -1)), ex.Leaf.of(first)))
+
+    def _scaled(self, tree: ex.Expression, *, gather_scale: bool) -> ex.Expression:
+        if self.scale is None:
+            return tree
+        scale: ex.Expression = ex.Leaf.of(self.scale)
+        if gather_scale and len(self.scale) > 1:
+            scale = ex.gather(scale, ex.Indices())
+        if self.scale.dtype != self.computed_dtype:
+            scale = ex.cast(scale, self.computed_dtype)
+        tree = ex.Operation("Mul", (tree, scale))
+        return tree if self.dtype == self.computed_dtype else ex.cast(tree, self.dtype)

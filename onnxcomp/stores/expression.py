@@ -1,0 +1,145 @@
+"""Decoding as a value: a small tree of standard operators over stored arrays.
+
+A store describes how its weight is decoded as a tree of `Operation` and `Leaf`. The exporter writes
+the tree into a graph, the importer reads it back, and its bytes are counted from it, all without
+knowing what the tree computes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import onnx
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+MARK = "onnxcomp"
+"""The key in a node's metadata under which a decoding's last node names its store."""
+
+TYPICAL_NAME = "onnxcomp.1234"
+
+
+@dataclass(frozen=True, eq=False)
+class Leaf:
+    """A stored array: what an initializer of a decoding holds.
+
+    Args:
+        data: The bytes, contiguous; packed where the element type is below eight bits.
+        data_type: An element type of `onnx.TensorProto`.
+        shape: The tensor's shape, in elements.
+        shared: Whether many tensors use the same array, so that the model keeps one.
+    """
+
+    data: NDArray[np.generic]
+    data_type: int
+    shape: tuple[int, ...]
+    shared: bool = False
+
+    @staticmethod
+    def of(array: NDArray[np.generic], *, shared: bool = False) -> Leaf:
+        """Wrap an array whose element type is not packed."""
+        data_type = onnx.helper.np_dtype_to_tensor_dtype(array.dtype)
+        # np.ascontiguousarray would turn a 0-d array into a 1-d one.
+        contiguous = array if array.flags.c_contiguous else array.copy(order="C")
+        return Leaf(contiguous, data_type, tuple(array.shape), shared)
+
+    @property
+    def array(self) -> NDArray[np.generic]:
+        """The elements, unpacked."""
+        return onnx.numpy_helper.to_array(self.to_proto(""))
+
+    def to_proto(self, name: str) -> onnx.TensorProto:
+        """The tensor as an initializer."""
+        return onnx.TensorProto(
+            name=name, data_type=self.data_type, dims=self.shape, raw_data=self.data.tobytes()
+        )
+
+    def equals(self, other: Leaf) -> bool:
+        """Whether both hold the same bytes of the same type and shape."""
+        return (self.data_type, self.shape) == (other.data_type, other.shape) and bytes(
+            memoryview(self.data).cast("B")
+        ) == bytes(memoryview(other.data).cast("B"))
+
+
+@dataclass(frozen=True, eq=False)
+class Indices:
+    """The place of a Gather's indices in a decoding that decodes only the gathered rows."""
+
+
+@dataclass(frozen=True, eq=False)
+class Operation:
+    """One standard operator with one output."""
+
+    op_type: str
+    inputs: tuple[Expression, ...]
+    attributes: tuple[tuple[str, int | tuple[int, ...]], ...] = ()
+
+    def to_proto(self, inputs: Sequence[str], output: str) -> onnx.NodeProto:
+        """The operator as a node."""
+        return onnx.helper.make_node(self.op_type, inputs, [output], **dict(self.attributes))
+
+
+Expression = Leaf | Operation | Indices
+
+
+def equal(one: Expression, other: Expression) -> bool:
+    """Whether two trees have the same operators, attributes and stored bytes."""
+    if isinstance(one, Leaf) and isinstance(other, Leaf):
+        return one.equals(other)
+    if isinstance(one, Operation) and isinstance(other, Operation):
+        return (
+            (one.op_type, one.attributes) == (other.op_type, other.attributes)
+            and len(one.inputs) == len(other.inputs)
+            and all(equal(a, b) for a, b in zip(one.inputs, other.inputs, strict=True))
+        )
+    return isinstance(one, Indices) and isinstance(other, Indices)
+
+
+def count_bytes(expression: Expression) -> int:
+    """How many bytes the tree adds to a file, without the arrays that all tensors share."""
+    if isinstance(expression, Leaf):
+        if expression.shared:
+            return 0
+        header = onnx.TensorProto(
+            name=TYPICAL_NAME, data_type=expression.data_type, dims=expression.shape
+        )
+        return _framed(header.ByteSize() + _framed(expression.data.nbytes))
+    if isinstance(expression, Indices):
+        return 0
+    node = expression.to_proto([TYPICAL_NAME] * len(expression.inputs), TYPICAL_NAME)
+    return _framed(node.ByteSize()) + sum(count_bytes(each) for each in expression.inputs)
+
+
+def _framed(size: int) -> int:
+    """Bytes of a length-delimited protobuf field that holds ``size`` bytes."""
+    return 1 + max(1, (size.bit_length() + 6) // 7) + size
+
+
+def cast(expression: Expression, dtype: np.dtype[np.generic]) -> Operation:
+    """The Cast operator."""
+    to = onnx.helper.np_dtype_to_tensor_dtype(dtype)
+    return Operation("Cast", (expression,), (("to", int(to)),))
+
+
+def gather(data: Expression, indices: Expression) -> Operation:
+    """The Gather operator along axis 0."""
+    return Operation("Gather", (data, indices))
+
+
+def reshape(expression: Expression, shape: Sequence[int]) -> Operation:
+    """The Reshape operator (opset 5 and later)."""
+    return Operation("Reshape", (expression, Leaf.of(np.array(shape, np.int64), shared=True)))
+
+
+def keep_first(expression: Expression, count: int, opset: int) -> Operation:
+    """The Slice operator: the first ``count`` elements of a one-dimensional tensor."""
+    if opset < 10:  # noqa: PLR2004 - Slice takes its bounds as inputs from opset 10 on
+        bounds = (("starts", (0,)), ("ends", (count,)))
+        return Operation("Slice", (expression,), bounds)
+    zero = Leaf.of(np.zeros(1, np.int64), shared=True)
+    return Operation("Slice", (expression, zero, Leaf.of(np.array([count], np.int64), shared=True)))

@@ -1,0 +1,248 @@
+"""Is the result still right? Its outputs against the original's, provider by provider."""
+
+from collections.abc import Callable, Sequence
+from itertools import islice
+from math import inf, isfinite
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, computed_field, field_serializer
+
+from onnxcomp.errors import ModelError, OnnxcompError
+from onnxcomp.runtime.comparison import OutputComparison, OutputSums
+from onnxcomp.runtime.evaluation import Metric, evaluate, load_evaluator
+from onnxcomp.runtime.samples import Samples
+from onnxcomp.runtime.sessions import Session, open_session
+
+__all__ = [
+    "Metric",
+    "OutputComparison",
+    "Validation",
+    "evaluate",
+    "load_evaluator",
+    "validate",
+]
+
+_OPTIMISER_FEEDS = 2
+_NOISE = 1e-3
+_NOISE_FACTOR = 4.0
+# Rounding flips a tie now and then, and where few elements are counted one is a large share.
+_FLIPPED = 0.1
+
+
+class Validation(BaseModel):
+    """The outputs of one model against another's, on one execution provider.
+
+    Attributes:
+        provider: The provider, as it was asked for.
+        samples: Samples compared.
+        synthetic: True where the samples were made up.
+        outputs: One comparison for each output of the original.
+        failure: Why the result did not load or run, in one line; None where it did.
+        optimised_difference_original: How far the original's outputs with every graph
+            optimisation are from its outputs with none, relative to their scale, without unit;
+            the largest of the float outputs, or of all where none is float (there the share of
+            unequal elements). None where the model does not run without optimisation.
+        optimised_difference_result: The same for the result; infinite (null in JSON) where the
+            result does not run without optimisation although the original does.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    provider: str
+    samples: int
+    synthetic: bool
+    outputs: tuple[OutputComparison, ...]
+    failure: str | None = None
+    optimised_difference_original: float | None = None
+    optimised_difference_result: float | None = None
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def finite(self) -> bool:
+        """False where the result gives a NaN or an infinity and the original a number."""
+        return all(output.finite for output in self.outputs)
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def optimiser_is_safe(self) -> bool:
+        """False where ONNX Runtime's optimiser changes what the result computes.
+
+        That is where the result's own difference is above four times the original's own and
+        above 0.001 of the outputs' scale (where no output holds floats, above 0.1 of the
+        elements). Summing in another order costs float32 models 1e-7 to 1e-5, and 1e-4 where
+        compressed weights magnify it; a fusion that computes something else is off by far more.
+        """
+        own, result = self.optimised_difference_original, self.optimised_difference_result
+        if own is None or result is None:
+            return True
+        has_floats = any("float" in output.dtype for output in self.outputs)
+        return result <= max(_NOISE if has_floats else _FLIPPED, _NOISE_FACTOR * own)
+
+    @property
+    def problem(self) -> str | None:
+        """Why the result is not valid on this provider, in one line; None where it is.
+
+        Accuracy is no such reason.
+        """
+        if self.failure is not None:
+            return self.failure
+        if not self.finite:
+            names = ", ".join(repr(output.name) for output in self.outputs if not output.finite)
+            return f"outputs are not finite where the original's are ({names})"
+        if not self.optimiser_is_safe:
+            return (
+                f"optimised and unoptimised outputs differ by"
+                f" {self.optimised_difference_result:.2g} of their scale,"
+                f" the original's by {self.optimised_difference_original:.2g}"
+            )
+        return None
+
+    @property
+    def worst_snr_db(self) -> float | None:
+        """The lowest SNR of the float outputs, in dB; None where no output holds floats."""
+        known = [
+            output.snr_db
+            for output in self.outputs
+            if output.snr_db is not None and "float" in output.dtype
+        ]
+        return min(known, default=None)
+
+    @field_serializer(
+        "optimised_difference_original", "optimised_difference_result", when_used="json"
+    )
+    def _finite_or_null(self, value: float | None) -> float | None:
+        return value if value is not None and isfinite(value) else None
+
+
+def validate(
+    original: bytes | Path,
+    other: bytes | Path,
+    samples: Samples,
+    providers: Sequence[str] = ("cpu",),
+    threads: int = 0,
+    *,
+    progress: Callable[[float], None] | None = None,
+) -> tuple[Validation, ...]:
+    """Compare a model's outputs with the original's on each provider.
+
+    A result that does not load or run is a record with a ``failure``, not an exception. At most
+    two models are loaded at a time, and sums are kept, not outputs.
+
+    Args:
+        original: A serialised model, or the path of a file.
+        other: The same, of the result; it has the original's inputs and outputs by name.
+        samples: What both are fed.
+        providers: Names of execution providers.
+        threads: Threads of one run; 0 leaves it to ONNX Runtime.
+        progress: Called with the share that is done, from 0 to 1.
+
+    Raises:
+        ModelError: The original does not load or run.
+        DataError: The samples do not fit the original.
+        ProviderError: A provider is not installed here.
+    """
+    records = []
+    for place, provider in enumerate(providers):
+
+        def advance(share: float, done: int = place) -> None:
+            if progress is not None:
+                progress((done + share) / len(providers))
+
+        records.append(_validate_on(provider, original, other, samples, threads, advance=advance))
+    return tuple(records)
+
+
+def _validate_on(
+    provider: str,
+    original: bytes | Path,
+    other: bytes | Path,
+    samples: Samples,
+    threads: int,
+    *,
+    advance: Callable[[float], None],
+) -> Validation:
+    first = open_session(original, provider, threads, label=_label(original, "the original"))
+    own = _optimiser_difference(original, first, samples, threads)
+    comparisons: tuple[OutputComparison, ...] = ()
+    failure = changed = None
+    try:
+        second = open_session(other, provider, threads, label=_label(other, "the result"))
+        _check_ports(first, second)
+    except OnnxcompError as error:
+        failure = str(error)
+    else:
+        comparisons, failure = _compare(first, second, samples, advance)
+        del first
+        if failure is None and own is not None:
+            changed = _optimiser_difference(other, second, samples, threads)
+            changed = inf if changed is None else changed
+    advance(1.0)
+    return Validation(
+        provider=provider,
+        samples=samples.count,
+        synthetic=samples.synthetic,
+        outputs=comparisons,
+        failure=failure,
+        optimised_difference_original=own,
+        optimised_difference_result=changed,
+    )
+
+
+def _compare(
+    first: Session, second: Session, samples: Samples, advance: Callable[[float], None]
+) -> tuple[tuple[OutputComparison, ...], str | None]:
+    """Run both on every feed; an error of the second ends it and is returned as text."""
+    sums = [OutputSums(port.name) for port in first.outputs]
+    names = [port.name for port in first.outputs]
+    for place, feed in enumerate(samples):
+        expected = first.run(feed)
+        try:
+            got = second.run(feed, names)
+        except OnnxcompError as error:
+            return (), str(error)
+        for one in sums:
+            one.add(expected[one.name], got[one.name])
+        advance((place + 1) / samples.batches)
+    return tuple(one.comparison() for one in sums), None
+
+
+def _optimiser_difference(
+    model: bytes | Path, optimised: Session, samples: Samples, threads: int
+) -> float | None:
+    """Return how far a session is from the same model on the CPU without optimisation.
+
+    The first few feeds are enough: which nodes are fused does not depend on the data.
+    """
+    sums = [OutputSums(port.name) for port in optimised.outputs]
+    try:
+        plain = open_session(model, "cpu", threads, optimize=False)
+        for feed in islice(samples.batched(1), _OPTIMISER_FEEDS):
+            expected = plain.run(feed)
+            got = optimised.run(feed)
+            for one in sums:
+                one.add(expected[one.name], got[one.name])
+    except ModelError:
+        return None
+    floats = [one for one in sums if one.is_float]
+    return max((one.difference() for one in floats or sums), default=0.0)
+
+
+def _check_ports(first: Session, second: Session) -> None:
+    """Check that the second model has the first one's inputs and outputs."""
+    found = [port.name for port in second.outputs]
+    for port in first.outputs:
+        if port.name not in found:
+            raise ModelError(
+                f"{second.label} has no output {port.name!r} (outputs: {', '.join(found)})"
+            )
+    given = [port.name for port in first.inputs]
+    for port in second.inputs:
+        if port.name not in given:
+            raise ModelError(
+                f"{second.label} needs an input {port.name!r} (inputs of {first.label}:"
+                f" {', '.join(given)})"
+            )
+
+
+def _label(model: bytes | Path, role: str) -> str:
+    return str(model) if isinstance(model, Path) else role

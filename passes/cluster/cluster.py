@@ -1,0 +1,204 @@
+"""The pass: which weights are clustered, how, and whether it pays."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
+
+from pydantic import Field, model_validator
+
+from onnxcomp.graph import StoreValues, raise_opset
+from onnxcomp.pipeline import Offer, Pass, Stage, skip
+from onnxcomp.stores import FOLDING_LIMIT
+from onnxcomp.verdicts import Verdict
+from passes.cluster.coding import (
+    Coding,
+    EntryType,
+    code_exactly,
+    code_groups,
+    code_scaled,
+    code_tensor,
+    code_vectors,
+    relative_error,
+    root_mean_square,
+    scaled_histogram,
+)
+from passes.cluster.histogram import Histogram
+from passes.cluster.identical import share_identical
+from passes.cluster.kmeans import cluster_points
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from onnxcomp.graph import Model, Weight
+    from onnxcomp.pipeline import Context
+
+LOWEST_OPSET = 7
+"""The operators of a decoding mean the same from this opset on."""
+
+OFFERED_BITS = (2, 3, 4, 6, 8)
+
+
+class Cluster(Pass):
+    """Share weights: store each tensor as short codes into a small codebook.
+
+    The codebook is the exact optimum of one-dimensional k-means. A weight W becomes
+    ``Gather(codebook, codes)``, in a form that ONNX Runtime folds when it loads the session, so
+    that the file shrinks and the speed stays. Identical tensors become one.
+
+    Method: Han et al., "Deep Compression" (2016); optimal codebooks after Wang and Song (2011).
+    """
+
+    name: ClassVar[str] = "cluster"
+    stage: ClassVar[Stage] = Stage.CODE
+
+    bits: Annotated[int, Field(ge=1, le=8, description="Bits a weight.")] = 4
+    clusters: Annotated[
+        int | None,
+        Field(ge=2, le=256, description="Entries of a codebook; instead of bits."),
+    ] = None
+    granularity: Annotated[
+        Literal["scale", "tensor", "group"],
+        Field(
+            description="One codebook a tensor times a scale per output channel; one codebook a "
+            "tensor; or one for each group of output channels."
+        ),
+    ] = "scale"
+    group_size: Annotated[
+        int, Field(ge=1, description="Output channels that share a codebook (group).")
+    ] = 16
+    width: Annotated[
+        Literal[1, 2, 4],
+        Field(description="Neighbouring weights that one code stands for (vector codebooks)."),
+    ] = 1
+    entries: Annotated[
+        Literal["float32", "float16", "int8"],
+        Field(description="Type in which codebooks are stored."),
+    ] = "float32"
+    share: Annotated[
+        Literal["tensor", "model"],
+        Field(description="Whether each tensor has codebooks of its own or all share one."),
+    ] = "tensor"
+    min_elements: Annotated[
+        int, Field(ge=1, description="Leave tensors with fewer elements alone.")
+    ] = 256
+    depthwise: Annotated[
+        bool, Field(description="Cluster depthwise convolutions too; they lose most by it.")
+    ] = False
+
+    @model_validator(mode="after")
+    def _fits_a_byte(self) -> Self:
+        if self.clusters is None and self.bits * self.width > 8:  # noqa: PLR2004 - a byte
+            message = f"bits = {self.bits}: at most {8 // self.width} with width = {self.width}"
+            raise ValueError(message)
+        if self.share == "model" and (self.granularity == "group" or self.width > 1):
+            raise ValueError("share = 'model' needs granularity 'scale' or 'tensor' and width 1")
+        if self.granularity == "group" and self.width > 1:
+            raise ValueError("width > 1 needs granularity 'scale' or 'tensor'")
+        return self
+
+    @property
+    def codebook_size(self) -> int:
+        """Entries of a codebook."""
+        return self.clusters or 2 ** (self.bits * self.width)
+
+    def apply(self, model: Model, context: Context) -> list[Verdict]:
+        """Cluster every weight that is worth it."""
+        raise_opset(model, LOWEST_OPSET)
+        verdicts = share_identical(model, self)
+        weights, skipped = self.candidates(model)
+        verdicts += skipped
+        common = self._common_codebook(weights)
+        for done, weight in enumerate(weights):
+            verdicts.append(self._compress(weight, common, context.seed))
+            context.progress((done + 1) / len(weights))
+        return verdicts
+
+    def offers(self, weight: Weight, context: Context) -> Iterator[Offer]:
+        """Offer the weight at 2, 3, 4, 6 and 8 bits, otherwise as this pass is set up."""
+        before = weight.tensor.held
+        for bits in OFFERED_BITS:
+            if bits * self.width > 8:  # noqa: PLR2004 - a byte
+                break
+            options = {**self.model_dump(), "bits": bits, "clusters": None, "share": "tensor"}
+            configured = type(self).model_validate({**options, "include": (weight.name,)})
+            verdict = configured._compress(weight, None, context.seed)  # noqa: SLF001
+            weight.tensor.values = before
+            if verdict.verdict == "changed" and verdict.error is not None:
+                yield Offer(configured, verdict.bytes_after, verdict.error)
+
+    def _compress(self, weight: Weight, common: NDArray[Any] | None, seed: int) -> Verdict:
+        reason = self._unsuitable(weight)
+        if reason is not None:
+            return skip(weight, reason)
+        values = weight.load()
+        try:
+            coding, how = self._code(values, weight.output_axis, common, seed)
+        except ValueError as error:
+            return skip(weight, str(error))
+        store = coding.store(values, weight.opset)
+        before = weight.tensor.nbytes
+        if store.nbytes >= before:
+            return skip(weight, f"would not be smaller ({before} bytes, {store.nbytes} stored)")
+        weight.tensor.values = StoreValues(store)
+        return Verdict(
+            name=weight.name,
+            op_types=weight.op_types,
+            shape=weight.shape,
+            verdict="changed",
+            reason=how,
+            bytes_before=before,
+            bytes_after=store.nbytes,
+            error=relative_error(values, store.load()),
+        )
+
+    def _unsuitable(self, weight: Weight) -> str | None:
+        if weight.is_depthwise and not self.depthwise:
+            return "belongs to a depthwise convolution"
+        if weight.size < self.min_elements:
+            return f"is tiny ({weight.size} elements)"
+        if weight.size % self.width:
+            return f"has {weight.size} elements, no multiple of width {self.width}"
+        only_rows = set(weight.op_types) == {"Gather"}
+        if weight.size * weight.dtype.itemsize > FOLDING_LIMIT and not only_rows:
+            return "is larger than 1 GiB, and ONNX Runtime folds nothing that large"
+        return None
+
+    def _code(
+        self, values: NDArray[Any], axis: int | None, common: NDArray[Any] | None, seed: int
+    ) -> tuple[Coding, str]:
+        size = self.codebook_size
+        exact = code_exactly(values, size) if self.width == 1 else None
+        if exact is not None:
+            return exact, f"{len(exact.codebook.entries)} distinct values, stored exactly"
+        if self.width > 1:
+            along = axis if self.granularity == "scale" else None
+            vectors = code_vectors(values, size, self.width, self.entries, along, seed)
+            return vectors, f"{size} vectors of {self.width}"
+        if self.granularity == "group" and axis is not None:
+            grouped = code_groups(values, size, self.entries, axis, self.group_size)
+            return grouped, f"{grouped.codebook.groups} codebooks of {size}"
+        if self.granularity == "tensor" and common is None:
+            return code_tensor(values, size, self.entries), f"{size} clusters"
+        scaled_axis = axis if self.granularity == "scale" else None
+        scaled = code_scaled(values, size, self.entries, scaled_axis, common)
+        channels = "a scale per channel" if scaled_axis is not None else "one scale"
+        which = "the model's " if common is not None else ""
+        return scaled, f"{which}{size} clusters, {channels}"
+
+    def _common_codebook(self, weights: Sequence[Weight]) -> NDArray[np.float64] | None:
+        """Fit one codebook to all weights, each divided by the scales that it will have."""
+        if self.share == "tensor":
+            return None
+        histogram = Histogram()
+        for weight in weights:
+            if self._unsuitable(weight) is None:
+                values = weight.load()
+                axis = weight.output_axis if self.granularity == "scale" else None
+                histogram.merge(scaled_histogram(values, root_mean_square(values, axis)))
+        points, counts = histogram.points()
+        if not len(points):
+            return None
+        return cluster_points(points, counts, self.codebook_size, keep_zero=True)

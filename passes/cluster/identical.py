@@ -1,0 +1,57 @@
+"""Byte-identical initializers become one."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from onnxcomp.graph import merge_constants
+from onnxcomp.verdicts import Verdict
+
+if TYPE_CHECKING:
+    from onnxcomp.graph import Model, Weight
+    from onnxcomp.pipeline import Pass
+
+SMALLEST = 128
+"""Sharing fewer bytes saves nothing."""
+
+
+def share_identical(model: Model, chosen_by: Pass) -> list[Verdict]:
+    """Let all readers of identical weights read the first of them.
+
+    Returns:
+        A verdict on each weight that is gone.
+    """
+    first: dict[tuple[object, ...], Weight] = {}
+    verdicts = []
+    weights, _ = chosen_by.candidates(model)
+    kinds = Counter((weight.dtype, weight.shape) for weight in weights)
+    for weight in weights:
+        if weight.tensor.nbytes < SMALLEST or kinds[weight.dtype, weight.shape] == 1:
+            continue
+        kept = first.setdefault(_content(weight), weight)
+        if kept is weight or not merge_constants(model, kept.tensor, weight.tensor):
+            continue
+        verdicts.append(
+            Verdict(
+                name=weight.name,
+                op_types=weight.op_types,
+                shape=weight.shape,
+                verdict="changed",
+                reason=f"identical to {kept.name}",
+                bytes_before=weight.tensor.nbytes,
+                bytes_after=0,
+                error=0.0,
+            )
+        )
+    return verdicts
+
+
+def _content(weight: Weight) -> tuple[object, ...]:
+    digest = hashlib.sha256()
+    for row in weight.load():
+        digest.update(np.ascontiguousarray(row).view(np.uint8))
+    return weight.dtype, weight.shape, digest.hexdigest()
