@@ -1,0 +1,34 @@
+"""Makes ONNX models several times smaller or faster, and proves what it cost.
+
+    from onnxcomp import compress
+    from passes import Cluster
+
+    compressed = compress("model.onnx", [Cluster(bits=4)], data="samples.npz")
+    compressed.save("small.onnx")
+
+"""
+
+from onnxcomp.api import Compressed, Settings, compress
+from onnxcomp.errors import OnnxcompError
+from onnxcomp.graph import load_model, save_model, weights
+from onnxcomp.pipeline import Context, Offer, Pass, Stage, available_passes, skip
+from onnxcomp.report import Report
+from onnxcomp.verdicts import Verdict
+
+__all__ = [
+    "Compressed",
+    "Context",
+    "Offer",
+    "OnnxcompError",
+    "Pass",
+    "Report",
+    "Settings",
+    "Stage",
+    "Verdict",
+    "available_passes",
+    "compress",
+    "load_model",
+    "save_model",
+    "skip",
+    "weights",
+]

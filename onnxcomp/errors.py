@@ -43,6 +43,14 @@ class PassError(OnnxcompError):
 
 
 class FloorError(OnnxcompError):
-    """The result missed the accuracy floor that the caller set."""
+    """The result missed the accuracy floor that the caller set.
+
+    Attributes:
+        compressed: The result that missed it, with its report.
+    """
 
     exit_code = 3
+
+    def __init__(self, message: str, compressed: object = None) -> None:
+        super().__init__(message)
+        self.compressed = compressed

@@ -6,13 +6,14 @@ and `model_bytes` write it. `weights` lists what a pass may compress.
 
 from onnxcomp.graph.copying import copy_model
 from onnxcomp.graph.lifting import store_of
-from onnxcomp.graph.loading import load_model, model_bytes
+from onnxcomp.graph.loading import load_model, model_bytes, model_proto
 from onnxcomp.graph.merging import merge_constants
 from onnxcomp.graph.model import Graph, Model
 from onnxcomp.graph.opsets import raise_opset
 from onnxcomp.graph.saving import save_model
 from onnxcomp.graph.values import Constant, StoreValues
 from onnxcomp.graph.weights import Weight, weights
+from onnxcomp.graph.writing import count_bytes
 
 __all__ = [
     "Constant",
@@ -21,9 +22,11 @@ __all__ = [
     "StoreValues",
     "Weight",
     "copy_model",
+    "count_bytes",
     "load_model",
     "merge_constants",
     "model_bytes",
+    "model_proto",
     "raise_opset",
     "save_model",
     "store_of",

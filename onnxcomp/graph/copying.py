@@ -21,7 +21,7 @@ def copy_model(model: Model) -> Model:
     copied.header = onnx.ModelProto()
     copied.header.CopyFrom(model.header)
     copied.import_domains = copied.header.opset_import
-    copied.is_external = model.is_external
+    copied.data_paths = model.data_paths
     copied.local_functions = [
         _copy_graph(function, copies, Graph) for function in model.local_functions
     ]

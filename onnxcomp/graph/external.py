@@ -27,6 +27,12 @@ class DataFiles:
         self._folder = folder
         self._mapped: dict[str, NDArray[np.uint8]] = {}
 
+    @property
+    def paths(self) -> list[Path]:
+        """The files that tensors were found in."""
+        folder = self._folder or Path()
+        return [folder / location for location in sorted(self._mapped)]
+
     def read(self, tensor: onnx.TensorProto) -> NDArray[np.uint8]:
         """Return the bytes of a tensor whose data location is external, without reading them.
 

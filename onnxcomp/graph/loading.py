@@ -13,7 +13,12 @@ from onnxcomp.errors import ModelError
 from onnxcomp.graph.external import DataFiles
 from onnxcomp.graph.model import Model
 from onnxcomp.graph.reading import read_model
-from onnxcomp.graph.writing import write_model
+from onnxcomp.graph.writing import count_bytes, write_model
+
+LARGEST_MESSAGE = (1 << 31) - (1 << 20)
+"""Protobuf writes no message of 2 GiB."""
+
+TOO_LARGE = "the model is larger than 2 GiB; save it to a file, which keeps the weights beside it"
 
 
 def load_model(source: Any) -> Model:
@@ -83,13 +88,24 @@ def _checked(proto: onnx.ModelProto, files: DataFiles, name: str) -> Model:
     return read_model(proto, files)
 
 
+def model_proto(model: Model, *, lower: bool = True) -> onnx.ModelProto:
+    """Return the model as a message, all data in it.
+
+    Raises:
+        ModelError: The model is larger than one protobuf message may be; save it to a file.
+    """
+    if count_bytes(model, lower=lower) > LARGEST_MESSAGE:
+        raise ModelError(TOO_LARGE)
+    return write_model(model, lower=lower)
+
+
 def model_bytes(model: Model, *, lower: bool = True) -> bytes:
     """Return the model as the bytes of one file; the same model gives the same bytes.
 
     Raises:
         ModelError: The model is larger than one protobuf message may be; save it to a file.
     """
-    return serialise(write_model(model, lower=lower))
+    return serialise(model_proto(model, lower=lower))
 
 
 def serialise(proto: onnx.ModelProto) -> bytes:
@@ -101,6 +117,5 @@ def serialise(proto: onnx.ModelProto) -> bytes:
     try:
         data: bytes = proto.SerializeToString(deterministic=True)
     except (EncodeError, ValueError) as error:
-        message = "the model is larger than 2 GiB; save it to a file, with external data"
-        raise ModelError(message) from error
+        raise ModelError(TOO_LARGE) from error
     return data

@@ -13,6 +13,7 @@ import onnx_graphsurgeon as gs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     import onnx
 
@@ -86,12 +87,30 @@ class Model(Graph):
     Attributes:
         header: The `onnx.ModelProto` without graph and functions.
         local_functions: The model's functions, as graphs.
-        is_external: Whether the model keeps weights in a data file beside it.
+        data_paths: The files beside the model from which its weights are mapped.
     """
 
     header: onnx.ModelProto
     local_functions: list[Graph]
-    is_external: bool
+    data_paths: list[Path]
+
+    @property
+    def is_external(self) -> bool:
+        """Whether the model keeps weights in files beside it."""
+        return bool(self.data_paths)
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        """A copy of the model's metadata."""
+        return {entry.key: entry.value for entry in self.header.metadata_props}
+
+    def set_metadata(self, key: str, value: str) -> None:
+        """Set one entry of the model's metadata."""
+        for entry in self.header.metadata_props:
+            if entry.key == key:
+                entry.value = value
+                return
+        self.header.metadata_props.add(key=key, value=value)
 
     def all_scopes(self) -> Iterator[Graph]:
         """Yield every scope of the model: the main graph, functions, and all bodies."""

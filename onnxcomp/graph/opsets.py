@@ -47,6 +47,6 @@ def raise_opset(model: Model, opset: int) -> None:
     for constant in upgraded.constants:
         if constant.name in held and isinstance(constant, Constant):
             constant.values = held[constant.name].held
-    upgraded.is_external = model.is_external
+    upgraded.data_paths = model.data_paths
     upgraded.header.metadata_props.MergeFrom(model.header.metadata_props)
     model.__dict__.update(upgraded.__dict__)

@@ -42,11 +42,7 @@ def read_model(proto: onnx.ModelProto, files: DataFiles) -> Model:
     model.opset = opset_of(proto.opset_import)
     model.ir_version = proto.ir_version
     model.import_domains = model.header.opset_import
-    model.is_external = any(
-        isinstance(held, TensorValues) and held.external is not None
-        for scope in model.all_scopes()
-        for held in (constant.held for constant in scope.constants)
-    )
+    model.data_paths = files.paths
     lift_stores(model)
     return model
 

@@ -14,8 +14,8 @@ from typing import IO, TYPE_CHECKING
 import onnx
 
 from onnxcomp.errors import ModelError
-from onnxcomp.graph.loading import model_bytes, serialise
-from onnxcomp.graph.writing import write_model
+from onnxcomp.graph.loading import LARGEST_MESSAGE, serialise
+from onnxcomp.graph.writing import count_bytes, write_model
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,9 +24,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from onnxcomp.graph.model import Model
-
-LARGEST_MESSAGE = (1 << 31) - (1 << 26)
-"""Constants of more bytes go into a data file: protobuf writes no message of 2 GiB."""
 
 PAGE = 4096
 """Large tensors start at multiples of this, so that they can be mapped."""
@@ -61,22 +58,14 @@ def save_model(model: Model, path: str | Path, *, lower: bool = True) -> list[Pa
     """
     path = Path(path).resolve()
     try:
-        if model.is_external or _constant_bytes(model, lower=lower) > LARGEST_MESSAGE:
+        if model.is_external or count_bytes(model, lower=lower) > LARGEST_MESSAGE:
             return _save_with_data(model, path, lower=lower)
         with _replacing(path) as file:
-            file.write(model_bytes(model, lower=lower))
+            file.write(serialise(write_model(model, lower=lower)))
     except OSError as error:
         reason = (error.strerror or "cannot be written").lower()
         raise ModelError(f"cannot write {str(path)!r}: {reason}") from error
     return [path]
-
-
-def _constant_bytes(model: Model, *, lower: bool) -> int:
-    return sum(
-        constant.nbytes if lower else constant.dense_nbytes
-        for scope in model.all_scopes()
-        for constant in scope.constants
-    )
 
 
 def _save_with_data(model: Model, path: Path, *, lower: bool) -> list[Path]:

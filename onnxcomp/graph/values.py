@@ -159,14 +159,6 @@ class Constant(gs.Constant):  # type: ignore[misc]
             return int(held.nbytes)
         return packed_bytes(onnx.helper.np_dtype_to_tensor_dtype(held.dtype), held.shape)
 
-    @property
-    def dense_nbytes(self) -> int:
-        """Bytes of the values without a store."""
-        held = self._values
-        if isinstance(held, StoreValues):
-            return packed_bytes(onnx.helper.np_dtype_to_tensor_dtype(held.dtype), held.shape)
-        return self.nbytes
-
     def copy(self) -> Constant:
         """Return a constant of the same values, without readers."""
         copied = Constant(self.name, self._values)

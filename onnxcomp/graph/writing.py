@@ -46,6 +46,19 @@ def write_model(
     return _Writer(model, offload, lower=lower).write()
 
 
+def count_bytes(model: Model, *, lower: bool = True) -> int:
+    """Bytes of the model as files, data file included, without keeping any of them."""
+    counted = 0
+
+    def count(header: onnx.TensorProto, data: NDArray[np.uint8]) -> None:
+        nonlocal counted
+        counted += len(data)
+        # Stands for the length prefix and the location, which differ little.
+        header.raw_data = b""
+
+    return write_model(model, lower=lower, offload=count).ByteSize() + counted
+
+
 class _Writer:
     def __init__(self, model: Model, offload: Offload | None, *, lower: bool) -> None:
         self._model = model

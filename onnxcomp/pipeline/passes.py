@@ -4,21 +4,18 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from difflib import get_close_matches
 from enum import IntEnum
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field
 
-from onnxcomp.errors import OptionError
 from onnxcomp.graph import weights
+from onnxcomp.options import Options
 from onnxcomp.verdicts import Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-
-    from pydantic import ModelWrapValidatorHandler
 
     from onnxcomp.graph import Model, Weight
     from onnxcomp.runtime import Samples
@@ -65,7 +62,7 @@ class Offer:
     error: float
 
 
-class Pass(BaseModel, ABC):
+class Pass(Options, ABC):
     """One rewrite of a graph. A subclass's fields are its options, declared once.
 
     The command, the recipe entry, the checks and the schema of a pass come from its fields:
@@ -75,9 +72,6 @@ class Pass(BaseModel, ABC):
     not smaller is undone. The first paragraph of its docstring is the command's help.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    name: ClassVar[str]
     stage: ClassVar[Stage]
     saves_bytes: ClassVar[bool] = True
 
@@ -120,14 +114,6 @@ class Pass(BaseModel, ABC):
         included = not self.include or any(fnmatchcase(name, glob) for glob in self.include)
         return included and not any(fnmatchcase(name, glob) for glob in self.exclude)
 
-    @model_validator(mode="wrap")
-    @classmethod
-    def _in_one_line(cls, values: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
-        try:
-            return handler(values)
-        except ValidationError as error:
-            raise OptionError(_explain(cls, error)) from error
-
 
 def skip(weight: Weight, reason: str) -> Verdict:
     """Return the verdict on a weight that was left alone."""
@@ -140,19 +126,3 @@ def skip(weight: Weight, reason: str) -> Verdict:
         bytes_before=weight.tensor.nbytes,
         bytes_after=weight.tensor.nbytes,
     )
-
-
-def _explain(cls: type[Pass], error: ValidationError) -> str:
-    """Put pydantic's first complaint into one line: the thing, the value, the remedy."""
-    first = error.errors(include_url=False)[0]
-    option = ".".join(map(str, first["loc"]))
-    known = sorted(cls.model_fields)
-    if first["type"] == "extra_forbidden":
-        close = get_close_matches(option, known, 1)
-        remedy = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(known)}"
-        return f"{cls.name}: unknown option {option!r}; {remedy}"
-    message = first["msg"].removeprefix("Value error, ")
-    if not option:
-        return f"{cls.name}: {message}"
-    message = message[0].lower() + message[1:]
-    return f"{cls.name}: {option} = {first['input']!r}: {message}"

@@ -12,10 +12,10 @@ from __future__ import annotations
 
 import json
 import tomllib
-from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
 from onnxcomp.errors import OptionError
+from onnxcomp.options import did_you_mean
 from onnxcomp.pipeline.registry import available_passes
 
 if TYPE_CHECKING:
@@ -50,9 +50,7 @@ def _parse_entry(entry: Any) -> Pass:
     known = available_passes()
     name = entry["pass"]
     if name not in known:
-        close = get_close_matches(name, known, 1)
-        remedy = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(known)}"
-        raise OptionError(f"unknown pass {name!r}; {remedy}")
+        raise OptionError(f"unknown pass {name!r}; {did_you_mean(name, list(known))}")
     return known[name].model_validate({key: entry[key] for key in entry if key != "pass"})
 
 

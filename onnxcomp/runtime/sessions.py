@@ -1,5 +1,6 @@
 """A model loaded into ONNX Runtime, behind a small typed face."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -232,7 +233,7 @@ def reason(error: Exception) -> str:
     text = " ".join(str(error).split())
     if text.startswith("[ONNXRuntimeError]"):
         text = text.split(" : ", maxsplit=3)[-1]
-    text = text.strip().rstrip(".") or type(error).__name__
+    text = re.sub(r"/\S+\.(?:cc|cpp|h):\d+ ", "", text).strip().rstrip(".") or type(error).__name__
     if len(text) > _LONGEST_REASON:
         text = text[: _LONGEST_REASON - 3] + "..."
     return text

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
-from itertools import product
+from itertools import islice, product
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,9 @@ from onnxcomp.runtime.values import Array
 
 Sizes = Mapping[str, int]
 
-_TRIED = (16, 32, 64, 128, 224, 256, 512, 1)
+_LENGTHS = (32, 16, 64, 128, 224, 256, 512, 1)
+_PIXELS = (224, 256, 128, 64, 32, 512, 16, 1)
+_IMAGE_RANK = 4
 _MOST_TRIES = 64
 _MOST_ELEMENTS = 1 << 24
 _WORDS = ("the", "quick", "brown", "fox")
@@ -58,8 +60,8 @@ def synthetic_samples(session: Session, count: int, seed: int) -> Samples:
     """Make feeds up: normal floats, integers 0 and 1, words, of sizes that the model runs with.
 
     An integer without a second axis, or with "mask" in its name, is 1. A symbolic dimension has
-    the same size wherever it stands; the first axis is 1, the others are the first of 16, 32, 64,
-    128, 224, 256, 512 and 1 with which the model runs.
+    the same size wherever it stands; one that is only ever first is 1, those of floats with
+    four axes are 224 and all others 32, or else the next of several sizes until the model runs.
 
     Args:
         session: The model that they are for; it is run to find the sizes.
@@ -100,24 +102,26 @@ def find_runnable(session: Session) -> Sizes:
 
 def _candidates(inputs: Sequence[Port]) -> Iterator[Sizes]:
     """Yield sizes to try: all free dimensions alike first, then every mixture of a few."""
-    first = {key for port in inputs for key in _keys(port)[:1]}
-    free = {key: None for port in inputs for key in _keys(port) if "+" not in key}
-    batch = [key for key in free if key in first and not key.isdecimal()]
-    others = [key for key in free if key not in first and not key.isdecimal()]
+    keys = [key for port in inputs for key in _keys(port)]
+    free = [key for key in dict.fromkeys(keys) if "+" not in key and not key.isdecimal()]
+    later = {key for port in inputs for key in _keys(port)[1:]}
+    batch = [key for key in free if key not in later]
+    others = [key for key in free if key in later]
     single = dict.fromkeys(batch, 1)
     if not others:
         yield single
-        yield from (dict.fromkeys(batch, size) for size in _TRIED if batch)
+        yield from (dict.fromkeys(batch, size) for size in _LENGTHS if batch)
         return
-    for size in _TRIED:
-        yield single | dict.fromkeys(others, size)
-    tries = 0
-    for mixture in product((1, *_TRIED[:-1]), repeat=len(others)):
-        if tries == _MOST_TRIES:
-            return
-        if len(set(mixture)) > 1:
-            tries += 1
-            yield single | dict(zip(others, mixture, strict=True))
+    pixels = {key for port in inputs if _is_image(port) for key in _keys(port)}
+    wanted = [_PIXELS if key in pixels else _LENGTHS for key in others]
+    for alike in zip(*wanted, strict=True):
+        yield single | dict(zip(others, alike, strict=True))
+    for mixture in islice(product(*wanted), _MOST_TRIES):
+        yield single | dict(zip(others, mixture, strict=True))
+
+
+def _is_image(port: Port) -> bool:
+    return len(port.shape) == _IMAGE_RANK and is_float(np.dtype(port.dtype))
 
 
 def _keys(port: Port) -> tuple[str, ...]:

@@ -21,6 +21,7 @@ _FIRST_VECTORS = 16_384
 _ROUNDS = 60
 _SETTLED = 0.001
 _ROWS = 512
+_SQUARED_TWICE = 4.001
 _TRIALS = 4
 
 
@@ -136,13 +137,31 @@ def _distances(sample: Singles, entries: Singles) -> Floats:
 
 def _settle(sample: Singles, weights: Floats, codebook: Singles, fixed: int) -> Singles:
     """Runs Lloyd's iterations; the first `fixed` entries stay where they are."""
-    codes = np.zeros(0, np.uint8)
+    codes = assign_vectors(sample, codebook)
     for _ in range(_ROUNDS):
-        before, codes = codes, assign_vectors(sample, codebook)
-        if before.size and np.count_nonzero(codes != before) <= _SETTLED * codes.size:
-            break
         codebook = _means(sample, weights, codes, codebook, fixed)
+        before, codes = codes, _reassign(sample, codes, codebook)
+        if np.count_nonzero(codes != before) <= _SETTLED * codes.size:
+            break
     return codebook
+
+
+def _reassign(sample: Singles, codes: Codes, codebook: Singles) -> Codes:
+    """Finds the nearest entries like `assign_vectors`, faster the better the codes are already.
+
+    No entry farther from a vector's present one than twice the vector's distance can be nearer
+    (Elkan, "Using the triangle inequality to accelerate k-means", 2003).
+    """
+    order = np.argsort(codes, kind="stable")
+    ends = np.cumsum(np.bincount(codes, minlength=len(codebook)))
+    nearest = np.empty_like(codes)
+    for entry, members in zip(codebook, np.split(order, ends[:-1]), strict=True):
+        if members.size:
+            rows = sample[members]
+            radius = np.max(_distances(rows, entry))
+            close = np.flatnonzero(_distances(codebook, entry) <= _SQUARED_TWICE * radius)
+            nearest[members] = close[assign_vectors(rows, codebook[close])]
+    return nearest
 
 
 def _means(

@@ -1,0 +1,67 @@
+"""How a result is checked and timed, and the floor that it must not miss."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated, Any, ClassVar, Self
+
+from pydantic import Field, model_validator
+
+from onnxcomp.options import Options
+
+
+class Settings(Options):
+    """How results are checked and timed: options common to all commands that write."""
+
+    name: ClassVar[str] = "settings"
+
+    samples: Annotated[
+        int | None, Field(ge=1, description="Use the first so many samples, or files, of the data.")
+    ] = None
+    evaluate: Annotated[
+        str | Callable[..., Any] | None,
+        Field(
+            description="Task metric, higher is better: file.py:function or "
+            "package.module:function, called with predict(feed) -> {output: array}."
+        ),
+    ] = None
+    max_drop: Annotated[
+        str | float | None,
+        Field(description="Most that the metric may drop: 0.01, or relative 1%. A miss exits 3."),
+    ] = None
+    min_snr: Annotated[
+        float | None,
+        Field(description="Least signal-to-noise ratio of each output, in dB. A miss exits 3."),
+    ] = None
+    provider: Annotated[
+        tuple[str, ...],
+        Field(min_length=1, description="Execution provider to check and time on; repeatable."),
+    ] = ("cpu",)
+    threads: Annotated[
+        int, Field(ge=0, description="Threads of a run; 0 leaves it to ONNX Runtime.")
+    ] = 0
+    seed: Annotated[int, Field(ge=0, description="What all randomness comes from.")] = 0
+    validation: Annotated[
+        bool,
+        Field(alias="validate", description="Run the result and compare it with the original."),
+    ] = True
+    bench: Annotated[bool, Field(description="Time the result against the original.")] = True
+
+    @model_validator(mode="after")
+    def _is_consistent(self) -> Self:
+        if self.max_drop is not None:
+            self.allowed_drop(1.0)
+            if self.evaluate is None:
+                raise ValueError("max_drop needs evaluate: without a metric nothing can drop")
+        if self.min_snr is not None and not self.validation:
+            raise ValueError("min_snr needs validate: without it no output is compared")
+        return self
+
+    def allowed_drop(self, original: float) -> float:
+        """Return ``max_drop`` in the metric's unit, given the original's value."""
+        text = str(self.max_drop)
+        try:
+            number = float(text.removesuffix("%"))
+        except ValueError:
+            raise ValueError(f"max_drop = {text!r}: give a number, or per cent as in 1%") from None
+        return number / 100 * abs(original) if text.endswith("%") else number

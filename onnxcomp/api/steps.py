@@ -1,0 +1,154 @@
+"""One step of a pipeline: apply a pass to a copy, check the copy, keep it or not."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from time import perf_counter
+from typing import TYPE_CHECKING
+
+from onnxcomp.api.workbench import Workbench, complaint
+from onnxcomp.errors import OnnxcompError, PassError
+from onnxcomp.graph import copy_model, count_bytes
+from onnxcomp.pipeline import Context, Pass, recipe
+from onnxcomp.report import Step
+from onnxcomp.validation import validate
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from onnxcomp.graph import Model
+    from onnxcomp.runtime import Samples
+    from onnxcomp.validation import Validation
+
+Progress = Callable[[str, float], None]
+"""Told what is being done, and the share of it that is done, 0 to 1."""
+
+RECIPE = "onnxcomp.recipe"
+VERSION = "onnxcomp.version"
+SOURCE = "onnxcomp.source_sha256"
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What every step is checked against.
+
+    Args:
+        model: The original, as ONNX Runtime opens it.
+        is_valid: Whether ONNX's checker accepts the original.
+        sha256: Of the original's files.
+        version: Of onnxcomp.
+        samples: What both are fed; None where nothing is to be run.
+        validate: Whether results are run and compared.
+        providers: Execution providers to check on.
+        threads: Threads of a run; 0 leaves it to ONNX Runtime.
+    """
+
+    model: bytes | Path
+    is_valid: bool
+    sha256: str
+    version: str
+    samples: Samples | None
+    validate: bool
+    providers: tuple[str, ...]
+    threads: int
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a step came to: its record, the model to go on with, and how close that is."""
+
+    step: Step
+    model: Model
+    validation: tuple[Validation, ...]
+
+
+def take_step(
+    one: Pass,
+    model: Model,
+    origin: Origin,
+    context: Context,
+    bench: Workbench,
+    report: Progress,
+) -> Outcome:
+    """Apply a pass to a copy of a model, and keep the copy if it is as good as promised.
+
+    Raises:
+        PassError: The pass failed.
+    """
+    started = perf_counter()
+    copied = copy_model(model)
+    told = replace(context, progress=lambda share: report(one.name, share))
+    try:
+        verdicts = tuple(one.apply(copied, told))
+    except OnnxcompError:
+        raise
+    except Exception as error:
+        text = " ".join(str(error).split())
+        raise PassError(f"pass {one.name!r} failed: {type(error).__name__}: {text}") from error
+    step = Step(
+        name=one.name,
+        options=one.model_dump(mode="json"),
+        status="nothing",
+        reason="",
+        seconds=perf_counter() - started,
+        tensors=verdicts,
+    )
+    if not step.changed:
+        return Outcome(step, model, ())
+    _sign(copied, one, origin)
+    if one.saves_bytes and count_bytes(copied) >= count_bytes(model):
+        return _undone(step, model, "the result is not smaller")
+    if copied.opset != model.opset:
+        step = step.model_copy(
+            update={"reason": f"opset raised from {model.opset} to {copied.opset}"}
+        )
+    problem, validation = _check(copied, origin, bench, report)
+    if problem is not None:
+        return _undone(step, model, problem)
+    return Outcome(step.model_copy(update={"status": "applied"}), copied, validation)
+
+
+def _undone(step: Step, model: Model, reason: str) -> Outcome:
+    return Outcome(step.model_copy(update={"status": "rolled_back", "reason": reason}), model, ())
+
+
+def _check(
+    candidate: Model, origin: Origin, bench: Workbench, report: Progress
+) -> tuple[str | None, tuple[Validation, ...]]:
+    """Return what is wrong with a candidate, if anything, and how close its outputs are."""
+    if not origin.validate and candidate.is_external:
+        # The checker would need the files, and whoever declines to validate wants no more of them.
+        return None, ()
+    runnable = bench.runnable(candidate)
+    if origin.is_valid:
+        complained = complaint(runnable)
+        if complained is not None:
+            return f"the result is not valid: {complained}", ()
+    if origin.samples is None or not origin.validate:
+        return None, ()
+    validation = validate(
+        origin.model,
+        runnable,
+        origin.samples,
+        origin.providers,
+        origin.threads,
+        progress=lambda share: report("validating", share),
+    )
+    problems = (each.problem for each in validation)
+    return next((each for each in problems if each is not None), None), validation
+
+
+def _sign(model: Model, one: Pass, origin: Origin) -> None:
+    """Write into the model's metadata how it was made, after what is there already."""
+    metadata = model.metadata
+    try:
+        made = json.loads(metadata.get(RECIPE, "{}")).get("passes", [])
+    except (ValueError, AttributeError):
+        made = []
+    made = [*made, *recipe((one,))["passes"]]
+    model.set_metadata(RECIPE, json.dumps({"passes": made}, separators=(",", ":")))
+    model.set_metadata(VERSION, origin.version)
+    if SOURCE not in metadata:
+        model.set_metadata(SOURCE, origin.sha256)

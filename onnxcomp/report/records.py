@@ -1,0 +1,132 @@
+"""What a run did and what it cost, as data: the library's report and the ``--json`` of commands."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING, Any, Literal
+
+import zstandard
+from pydantic import BaseModel, ConfigDict, Field, computed_field
+
+from onnxcomp.benchmarking import Benchmark  # noqa: TC001 - pydantic reads the annotations
+from onnxcomp.validation import Metric, Validation  # noqa: TC001 - likewise
+from onnxcomp.verdicts import Verdict  # noqa: TC001 - likewise
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+ZSTD_LEVEL = 3
+"""What a download over HTTP with zstd content coding takes; it is the tool's default level."""
+
+
+class Record(BaseModel):
+    """A frozen record; unknown fields are errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+
+class FileRecord(Record):
+    """A model as files.
+
+    Attributes:
+        path: Where it lies; None for one that is in memory.
+        bytes: Bytes of the model and its data file.
+        zstd_bytes: The same after zstd at level 3.
+        sha256: Of the model file, and of the data file after it.
+    """
+
+    path: str | None
+    bytes: int
+    zstd_bytes: int
+    sha256: str
+
+    @staticmethod
+    def of_bytes(data: bytes) -> FileRecord:
+        """Measure a model in memory."""
+        return FileRecord(
+            path=None,
+            bytes=len(data),
+            zstd_bytes=len(zstandard.ZstdCompressor(level=ZSTD_LEVEL).compress(data)),
+            sha256=hashlib.sha256(data).hexdigest(),
+        )
+
+    @staticmethod
+    def of_files(paths: Sequence[Path]) -> FileRecord:
+        """Measure a model on disk: the model file first, then its data files."""
+        digest = hashlib.sha256()
+        compressed = 0
+        for path in paths:
+            compressor = zstandard.ZstdCompressor(level=ZSTD_LEVEL).compressobj()
+            with path.open("rb") as file:
+                while chunk := file.read(1 << 22):
+                    digest.update(chunk)
+                    compressed += len(compressor.compress(chunk))
+            compressed += len(compressor.flush())
+        return FileRecord(
+            path=str(paths[0]),
+            bytes=sum(path.stat().st_size for path in paths),
+            zstd_bytes=compressed,
+            sha256=digest.hexdigest(),
+        )
+
+
+class Step(Record):
+    """What one pass of the pipeline did.
+
+    Attributes:
+        name: The pass; ``pass`` in JSON.
+        options: All its options.
+        status: Whether its result was kept.
+        reason: Why it was not, or what else happened; empty where there is nothing to say.
+        seconds: Wall time.
+        tensors: A verdict on every weight-like tensor.
+    """
+
+    name: str = Field(alias="pass")
+    options: dict[str, Any]
+    status: Literal["applied", "nothing", "rolled_back"]
+    reason: str
+    seconds: float
+    tensors: tuple[Verdict, ...]
+
+    @property
+    def changed(self) -> tuple[Verdict, ...]:
+        """Verdicts on the tensors that were changed."""
+        return tuple(each for each in self.tensors if each.verdict == "changed")
+
+
+class Report(Record):
+    """What a run did and what it cost.
+
+    Attributes:
+        version: Of onnxcomp.
+        source: The model that came.
+        output: The model that left.
+        steps: One for each pass.
+        validation: One for each execution provider.
+        metric: The task metric, where one was asked for.
+        benchmark: One for each execution provider.
+    """
+
+    version: str
+    source: FileRecord
+    output: FileRecord
+    steps: tuple[Step, ...] = ()
+    validation: tuple[Validation, ...] = ()
+    metric: Metric | None = None
+    benchmark: tuple[Benchmark, ...] = ()
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def size_ratio(self) -> float:
+        """Original bytes / result bytes: more is better."""
+        return self.source.bytes / self.output.bytes
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data, as ``--json`` prints it."""
+        return self.model_dump(mode="json", by_alias=True)
+
+    def to_json(self) -> str:
+        """Return the same as text."""
+        return self.model_dump_json(by_alias=True, indent=2)

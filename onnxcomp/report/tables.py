@@ -1,0 +1,174 @@
+"""Reports as tables, for a terminal and for a notebook."""
+
+from __future__ import annotations
+
+import io
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from rich.console import Console, Group
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from rich.console import RenderableType
+
+    from onnxcomp.benchmarking import Benchmark, Interval
+    from onnxcomp.report.records import Report, Step
+    from onnxcomp.validation import Metric, Validation
+    from onnxcomp.verdicts import Verdict
+
+SHOWN_WORST = 5
+"""Tensors with the largest errors that are listed."""
+
+NOTEBOOK_WIDTH = 100
+"""Characters a line in a notebook."""
+
+
+def report_table(report: Report) -> RenderableType:
+    """Return everything that a run has to say, as one renderable."""
+    parts: list[RenderableType] = [_steps(report.steps)] if report.steps else []
+    parts += [_worst(step.changed) for step in report.steps if step.status == "applied"]
+    if report.validation:
+        parts.append(validation_table(report.validation))
+    parts.append(_summary(report))
+    return Group(*parts)
+
+
+def report_html(report: Report) -> str:
+    """Return the tables as HTML, for a notebook."""
+    console = Console(record=True, file=io.StringIO(), width=NOTEBOOK_WIDTH)
+    console.print(report_table(report))
+    frame = '<pre style="line-height:1.3;font-family:monospace">{code}</pre>'
+    return console.export_html(inline_styles=True, code_format=frame)
+
+
+def size(count: int) -> str:
+    """Return bytes as people write them."""
+    value, units = float(count), ["bytes", "kB", "MB", "GB"]
+    while value >= 1000 and len(units) > 1:  # noqa: PLR2004 - SI prefixes
+        value /= 1000
+        units.pop(0)
+    return f"{count} {units[0]}" if units[0] == "bytes" else f"{value:.2f} {units[0]}"
+
+
+def _steps(steps: Iterable[Step]) -> Table:
+    table = Table("pass", "status", "changed", "skipped", "bytes before", "after", "seconds")
+    for step in steps:
+        changed = step.changed
+        status = step.status.replace("_", " ") + (f": {step.reason}" if step.reason else "")
+        table.add_row(
+            step.name,
+            status,
+            str(len(changed)),
+            str(len(step.tensors) - len(changed)),
+            size(sum(each.bytes_before for each in changed)),
+            size(sum(each.bytes_after for each in changed)),
+            f"{step.seconds:.1f}",
+        )
+    return table
+
+
+def _worst(changed: Sequence[Verdict]) -> Table:
+    table = Table("largest errors", "operator", "shape", "how", "bytes before", "after", "error")
+    ranked = sorted(changed, key=lambda each: -(each.error or 0.0))
+    for each in ranked[:SHOWN_WORST]:
+        table.add_row(
+            each.name,
+            ", ".join(each.op_types),
+            "x".join(map(str, each.shape)),
+            each.reason,
+            size(each.bytes_before),
+            size(each.bytes_after),
+            f"{each.error or 0.0:.4f}",
+        )
+    return table
+
+
+def skipped_reasons(verdicts: Iterable[Verdict]) -> Counter[str]:
+    """Count the reasons for which tensors were left alone."""
+    return Counter(each.reason for each in verdicts if each.verdict == "skipped")
+
+
+def validation_table(validations: Iterable[Validation]) -> Table:
+    """Return how close outputs are to the original's."""
+    table = Table("provider", "samples", "output", "cosine", "SNR dB", "max abs", "agreement")
+    for each in validations:
+        samples = f"{each.samples} synthetic" if each.synthetic else str(each.samples)
+        for output in each.outputs:
+            table.add_row(
+                each.provider,
+                samples,
+                output.name,
+                _number(output.cosine, "{:.6f}"),
+                "identical" if output.max_abs == 0 else _number(output.snr_db, "{:.1f}"),
+                _number(output.max_abs, "{:.3g}"),
+                _number(output.agreement, "{:.4f}"),
+            )
+        if each.problem is not None:
+            table.add_row(each.provider, samples, f"[red]{each.problem}[/red]")
+    return table
+
+
+def benchmark_table(benchmarks: Iterable[Benchmark]) -> Table:
+    """Return ratios of latency and memory; each is result / original, less is better."""
+    table = Table("provider", "threads", "latency ratio", "CPU time", "control", "load", "memory")
+    for each in benchmarks:
+        memory = each.peak_memory.result / each.peak_memory.original
+        table.add_row(
+            each.provider,
+            str(each.threads or "default"),
+            _interval(each.latency_ratio),
+            _interval(each.cpu_ratio),
+            _interval(each.control),
+            f"{each.load_ratio:.2f}",
+            f"{memory:.2f}",
+        )
+    return table
+
+
+def _summary(report: Report) -> Table:
+    table = Table("", "original", "result", "ratio or drop", title="result")
+    source, output = report.source, report.output
+    table.add_row("file", size(source.bytes), size(output.bytes), f"{report.size_ratio:.2f} x smaller")
+    table.add_row(
+        "file after zstd",
+        size(source.zstd_bytes),
+        size(output.zstd_bytes),
+        f"{source.zstd_bytes / output.zstd_bytes:.2f} x smaller",
+    )
+    if report.metric is not None:
+        _add_metric(table, report.metric)
+    for each in report.benchmark:
+        table.add_row(
+            f"latency on {each.provider}", "1", _interval(each.latency_ratio), f"control {_interval(each.control)}"
+        )
+        table.add_row(f"CPU time on {each.provider}", "1", _interval(each.cpu_ratio), f"control {_interval(each.cpu_control)}")
+        table.add_row("load time", "1", f"{each.load_ratio:.2f}", "")
+        memory = each.peak_memory
+        table.add_row(
+            "peak memory",
+            size(memory.original),
+            size(memory.result),
+            f"{memory.result / memory.original:.2f}",
+        )
+    return table
+
+
+def _add_metric(table: Table, metric: Metric) -> None:
+    relative = "" if metric.relative_drop is None else f" ({metric.relative_drop:.2%})"
+    table.add_row(
+        "task metric",
+        f"{metric.original:.4f}",
+        f"{metric.result:.4f}",
+        f"{metric.drop:+.4f}{relative} lost",
+    )
+
+
+def _number(value: float | None, form: str) -> str:
+    return "" if value is None else form.format(value)
+
+
+def _interval(interval: Interval) -> str:
+    return f"{interval.median:.3f} [{interval.low:.3f}, {interval.high:.3f}]"

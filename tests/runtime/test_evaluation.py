@@ -1,0 +1,121 @@
+"""The user's metric: found by name, called with a predictor, checked."""
+
+import numpy as np
+import onnx
+import pytest
+
+from onnxcomp.errors import OnnxcompError, OptionError
+from onnxcomp.validation import Metric, evaluate, load_evaluator
+
+MODEL = onnx.parser.parse_model("""
+<ir_version: 10, opset_import: ["" : 21]>
+agraph (float[N, 3] x) => (float[N, 3] y) { y = Add(x, x) }
+""").SerializeToString()
+
+
+def mean_output(predict):
+    return predict({"x": np.ones((2, 3))})["y"].mean()
+
+
+@pytest.fixture
+def script(tmp_path):
+    (tmp_path / "beside.py").write_text("FACTOR = 3\n")
+    path = tmp_path / "score.py"
+    path.write_text(
+        "import numpy as np\n"
+        "from beside import FACTOR\n"
+        "def accuracy(predict):\n"
+        "    import beside\n"
+        "    return FACTOR * float(predict({'x': np.ones((1, 3))})['y'][0, 0])\n"
+        "def other(predict): ...\n"
+        "_private = 1\n"
+    )
+    return path
+
+
+def test_a_function_in_a_file(script):
+    evaluator = load_evaluator(f"{script}:accuracy")
+    assert evaluate(MODEL, evaluator) == 6
+
+
+def test_a_function_in_a_package(monkeypatch, tmp_path):
+    package = tmp_path / "scorers"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    (package / "task.py").write_text("def one(predict): return 1\n")
+    monkeypatch.chdir(tmp_path)
+    assert evaluate(MODEL, load_evaluator("scorers.task:one")) == 1
+
+
+def test_any_function_will_do():
+    assert evaluate(MODEL, mean_output, threads=1) == 2
+
+
+def test_what_cannot_be_loaded(script, tmp_path):
+    broken = tmp_path / "broken.py"
+    broken.write_text("import nothing_of_that_name\n")
+    form = "give file.py:function or package.module:function"
+    expected = {
+        "score.py": f"evaluator 'score.py' names no function; {form}",
+        "absent.py:f": f"evaluator 'absent.py:f': no such file absent.py; {form}",
+        f"{script}:nope": (
+            f"evaluator '{script}:nope': no function 'nope' (found: accuracy, other)"
+        ),
+        f"{script}:_private": (
+            f"evaluator '{script}:_private': no function '_private' (found: accuracy, other)"
+        ),
+        f"{broken}:f": (
+            f"evaluator '{broken}:f' cannot be imported"
+            " (ModuleNotFoundError: No module named 'nothing_of_that_name')"
+        ),
+    }
+    for reference, text in expected.items():
+        with pytest.raises(OptionError) as caught:
+            load_evaluator(reference)
+        assert str(caught.value) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (None, "must return a number, got NoneType"),
+        ("0.9", "must return a number, got str"),
+        (np.ones(2), "must return a number, got ndarray"),
+        (float("nan"), "must return a finite number, got nan"),
+        (np.float32("inf"), "must return a finite number, got inf"),
+    ],
+)
+def test_what_is_no_number(value, text):
+    def score(_):
+        return value
+
+    with pytest.raises(OnnxcompError) as caught:
+        evaluate(MODEL, score)
+    assert str(caught.value).startswith("evaluator '")
+    assert str(caught.value).endswith(f"score' {text}")
+
+
+def test_numpy_numbers_are_numbers():
+    assert evaluate(MODEL, lambda _: np.float32(0.5)) == 0.5
+    assert evaluate(MODEL, lambda _: np.array(2)) == 2
+
+
+def test_an_error_in_the_function_is_one_line(script):
+    script.write_text("def accuracy(predict):\n    predict({'w': [1]})\n")
+    with pytest.raises(OnnxcompError) as caught:
+        evaluate(MODEL, load_evaluator(f"{script}:accuracy"))
+    assert str(caught.value) == (
+        f"evaluator '{script}:accuracy' raised DataError:"
+        " feed: 'w' is not an input of the model (inputs: x)"
+    )
+    script.write_text("def accuracy(predict):\n    raise TypeError('two\\nlines')  # again\n")
+    with pytest.raises(OnnxcompError, match=r"accuracy' raised TypeError: two lines$"):
+        evaluate(MODEL, load_evaluator(f"{script}:accuracy"))
+
+
+def test_the_drop_of_a_metric():
+    metric = Metric(original=0.8, result=0.6)
+    assert metric.drop == pytest.approx(0.2)
+    assert metric.relative_drop == pytest.approx(0.25)
+    assert Metric(original=0, result=0.6).relative_drop is None
+    assert set(metric.model_dump(mode="json")) == {"original", "result", "drop", "relative_drop"}

@@ -1,0 +1,76 @@
+"""Benchmarks: ratios within loose bounds, since machines are shared."""
+
+import json
+
+import numpy as np
+import onnx
+import pytest
+
+from onnxcomp.benchmarking import _interval, benchmark
+from onnxcomp.errors import ModelError, OptionError
+from onnxcomp.runtime import open_session, samples_for
+from onnxcomp.runtime.memory import peak_memory
+
+
+def chain(length, width=256):
+    """A chain of equal products, whose cost grows with its length."""
+    steps = " ".join(f"h{place + 1} = MatMul(h{place}, w)" for place in range(length))
+    model = onnx.parser.parse_model(f"""
+        <ir_version: 10, opset_import: ["" : 21]>
+        agraph (float[N, {width}] h0) => (float[N, {width}] h{length})
+        <float[{width}, {width}] w> {{ {steps} }}
+        """)
+    w = np.eye(width, dtype=np.float32)
+    model.graph.initializer.append(onnx.numpy_helper.from_array(w, "w"))
+    return model.SerializeToString()
+
+
+def test_a_model_of_four_times_the_work(tmp_path):
+    original, result = chain(2), chain(8)
+    path = tmp_path / "result.onnx"
+    path.write_bytes(result)
+    shares = []
+    found = benchmark(original, path, samples_for(open_session(original)), progress=shares.append)
+    assert (found.provider, found.threads, found.pairs) == ("cpu", 1, 30)
+    assert 0.5 < found.cpu_control.low <= found.cpu_control.median <= found.cpu_control.high < 2
+    assert found.cpu_ratio.median > 1.5 * found.cpu_control.median
+    assert found.latency_ratio.low <= found.latency_ratio.median <= found.latency_ratio.high
+    assert found.load_ratio > 0
+    assert len(shares) == 30
+    assert shares[-1] == 1
+    written = json.loads(found.model_dump_json())
+    assert set(written["control"]) == {"median", "low", "high"}
+    assert set(written["peak_memory"]) == {"original", "result"}
+
+
+def test_too_few_pairs():
+    model = chain(1)
+    with pytest.raises(OptionError) as caught:
+        benchmark(model, model, samples_for(open_session(model)), pairs=29)
+    assert str(caught.value) == "pairs must be at least 30, got 29"
+
+
+def test_the_interval_holds_the_median():
+    found = _interval([1.0] * 25 + [2.0] * 5)
+    assert (found.low, found.median, found.high) == (1, 1, 1)
+    assert _interval([1.0, 2.0, 3.0]) == _interval([1.0, 2.0, 3.0])
+
+
+def test_peak_memory_grows_with_the_model():
+    """A width of 4096 is 64 MiB of weights."""
+    small, large = chain(1, 16), chain(1, 4096)
+    peaks = [
+        peak_memory(model, {"h0": np.ones((1, width), np.float32)})
+        for model, width in ((small, 16), (large, 4096))
+    ]
+    assert peaks[1] - peaks[0] > 60 << 20
+
+
+def test_the_memory_of_text_and_of_a_failure():
+    model = onnx.parser.parse_model("""
+        <ir_version: 10, opset_import: ["" : 21]>
+        agraph (string[N] x) => (string[N] y) { y = Identity(x) }
+        """).SerializeToString()
+    assert peak_memory(model, {"x": np.array(["a"], object)}) > 1 << 20
+    with pytest.raises(ModelError, match=r"^cannot measure the memory of a run: .*'w' is not"):
+        peak_memory(model, {"w": np.ones(1)})
