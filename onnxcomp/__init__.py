@@ -8,7 +8,7 @@
 
 """
 
-from onnxcomp.api import Compressed, Settings, compress
+from onnxcomp.api import Compressed, Settings, compare, compress
 from onnxcomp.errors import OnnxcompError
 from onnxcomp.graph import load_model, save_model, weights
 from onnxcomp.pipeline import Context, Offer, Pass, Stage, available_passes, skip
@@ -26,6 +26,7 @@ __all__ = [
     "Stage",
     "Verdict",
     "available_passes",
+    "compare",
     "compress",
     "load_model",
     "save_model",

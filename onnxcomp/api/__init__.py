@@ -1,7 +1,8 @@
 """`compress`: run a pipeline, check, time, keep or roll back each step."""
 
-from onnxcomp.api.compressing import Compressed, compress
+from onnxcomp.api.compressing import Compressed, compare, compress
+from onnxcomp.api.measuring import missed_floor
 from onnxcomp.api.settings import Settings
 from onnxcomp.api.steps import Progress
 
-__all__ = ["Compressed", "Progress", "Settings", "compress"]
+__all__ = ["Compressed", "Progress", "Settings", "compare", "compress", "missed_floor"]

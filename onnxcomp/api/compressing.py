@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from importlib.metadata import version
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from onnxcomp.api.measuring import (
+    benchmarks_of,
+    measured,
+    metric_of,
+    missed_floor,
+    origin_of,
+)
 from onnxcomp.api.settings import Settings
-from onnxcomp.api.steps import Origin, Progress, take_step
-from onnxcomp.api.workbench import Workbench, complaint
-from onnxcomp.benchmarking import benchmark
+from onnxcomp.api.steps import Progress, take_step
+from onnxcomp.api.workbench import Workbench
 from onnxcomp.errors import FloorError
 from onnxcomp.graph import load_model, model_bytes, model_proto, save_model
 from onnxcomp.pipeline import Context
 from onnxcomp.report import FileRecord, Report, report_html
-from onnxcomp.runtime import open_session, samples_for
-from onnxcomp.validation import Metric, evaluate, load_evaluator
+from onnxcomp.validation import Validation, validate
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     import onnx
 
@@ -98,112 +102,74 @@ def compress(
         FloorError: The result misses the floor; ``compressed`` of the error is what was missed by.
         OnnxcompError: Something else is wrong; see `onnxcomp.errors`.
     """
-    evaluator = _evaluator(settings)
     with Workbench() as bench:
         graph = load_model(model)
-        runnable, source = _measured(graph, bench, model)
-        origin = _origin(runnable, source, data, settings)
+        original, source = measured(graph, bench, model)
+        origin = origin_of(original, source, data, settings)
+        context = Context(origin.samples, settings.seed)
         result, steps, validation = graph, [], ()
         for one in passes:
-            outcome = take_step(
-                one, result, origin, Context(origin.samples, settings.seed), bench, progress
-            )
+            outcome = take_step(one, result, origin, context, bench, progress)
             steps.append(outcome.step)
             result, validation = outcome.model, outcome.validation or validation
-        runnable, output = _measured(result, bench, model if result is graph else None)
+        is_same = result is graph
+        runnable, output = (original, source) if is_same else measured(result, bench, None)
         report = Report(
             version=origin.version,
             source=source,
             output=output.model_copy(update={"path": None}),
             steps=tuple(steps),
             validation=validation,
+            metric=metric_of(origin, runnable, settings),
         )
-        if evaluator is not None:
-            values = [
-                evaluate(each, evaluator, settings.provider[0], settings.threads)
-                for each in (origin.model, runnable)
-            ]
-            metric = Metric(original=values[0], result=values[1])
-            report = report.model_copy(update={"metric": metric})
-        _require(Compressed(result, report), settings)
-        if settings.bench and result is not graph:
-            report = report.model_copy(
-                update={"benchmark": _benchmarks(origin, runnable, settings, progress)}
-            )
+        missed = missed_floor(report, settings)
+        if missed is not None:
+            raise FloorError(missed, Compressed(result, report))
+        if not is_same:
+            timed = benchmarks_of(origin, runnable, settings, progress)
+            report = report.model_copy(update={"benchmark": timed})
     return Compressed(result, report)
 
 
-def _evaluator(settings: Settings) -> Any:
-    if isinstance(settings.evaluate, str):
-        return load_evaluator(settings.evaluate)
-    return settings.evaluate
+def compare(
+    original: Any,
+    other: Any,
+    *,
+    data: Any = None,
+    settings: Settings = DEFAULTS,
+    progress: Progress = lambda _what, _share: None,
+) -> Report:
+    """Check and time a model against the one that it was made from, by whatever tool.
 
+    Args:
+        original: As for `compress`.
+        other: A model with the original's inputs and outputs; likewise.
+        data: As for `compress`.
+        settings: What to check and time, and how.
+        progress: Told what is being done and the share of it that is done.
 
-def _measured(graph: Model, bench: Workbench, given: Any) -> tuple[bytes | Path, FileRecord]:
-    """Return a model as ONNX Runtime opens it, and its size; as it was given where it is a file."""
-    if isinstance(given, str | Path):
-        path = Path(given)
-        return path, FileRecord.of_files([path, *graph.data_paths])
-    runnable = bench.runnable(graph)
-    if isinstance(runnable, bytes):
-        return runnable, FileRecord.of_bytes(runnable)
-    return runnable, FileRecord.of_files(sorted(runnable.parent.iterdir(), reverse=True))
-
-
-def _origin(runnable: bytes | Path, source: FileRecord, data: Any, settings: Settings) -> Origin:
-    """Gather what every step is checked against; the original runs here for the first time."""
-    samples = None
-    if settings.validation or settings.bench:
-        session = open_session(runnable, settings.provider[0], settings.threads)
-        samples = samples_for(session, data, settings.samples, settings.seed)
-    return Origin(
-        model=runnable,
-        is_valid=complaint(runnable) is None,
-        sha256=source.sha256,
-        version=version("onnxcomp"),
-        samples=samples,
-        validate=settings.validation,
-        providers=settings.provider,
-        threads=settings.threads,
-    )
-
-
-def _require(compressed: Compressed, settings: Settings) -> None:
-    """Raise `FloorError` if the result misses the floor."""
-    report = compressed.report
-    if settings.max_drop is not None and report.metric is not None:
-        allowed = settings.allowed_drop(report.metric.original)
-        if report.metric.drop > allowed:
-            raise FloorError(
-                f"the metric dropped by {report.metric.drop:.4g} (from "
-                f"{report.metric.original:.4g} to {report.metric.result:.4g}), more than "
-                f"{allowed:.4g}; ask for more bits or leave layers out with --exclude",
-                compressed,
-            )
-    if settings.min_snr is not None:
-        for each in report.validation:
-            worst = each.worst_snr_db
-            if worst is not None and worst < settings.min_snr:
-                raise FloorError(
-                    f"the outputs' SNR on {each.provider} is {worst:.1f} dB, less than "
-                    f"{settings.min_snr:g}; ask for more bits or leave layers out with --exclude",
-                    compressed,
-                )
-
-
-def _benchmarks(
-    origin: Origin, runnable: bytes | Path, settings: Settings, progress: Progress
-) -> tuple[Any, ...]:
-    if origin.samples is None:
-        return ()
-    return tuple(
-        benchmark(
-            origin.model,
-            runnable,
-            origin.samples,
-            provider,
-            settings.threads or 1,
-            progress=lambda share: progress("timing", share),
+    Raises:
+        OnnxcompError: The original does not run, or the data does not fit it.
+    """
+    with Workbench() as bench:
+        runnables, records = zip(
+            *(measured(load_model(each), bench, each) for each in (original, other)), strict=True
         )
-        for provider in settings.provider
-    )
+        origin = origin_of(runnables[0], records[0], data, settings)
+        validation: tuple[Validation, ...] = ()
+        if settings.validation and origin.samples is not None:
+            validation = validate(
+                *runnables,
+                origin.samples,
+                settings.provider,
+                settings.threads,
+                progress=lambda share: progress("validating", share),
+            )
+        return Report(
+            version=origin.version,
+            source=records[0],
+            output=records[1],
+            validation=validation,
+            metric=metric_of(origin, runnables[1], settings),
+            benchmark=benchmarks_of(origin, runnables[1], settings, progress),
+        )

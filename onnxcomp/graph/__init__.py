@@ -11,12 +11,13 @@ from onnxcomp.graph.merging import merge_constants
 from onnxcomp.graph.model import Graph, Model
 from onnxcomp.graph.opsets import raise_opset
 from onnxcomp.graph.saving import save_model
-from onnxcomp.graph.values import Constant, StoreValues
+from onnxcomp.graph.values import Constant, DecodedValues, StoreValues
 from onnxcomp.graph.weights import Weight, weights
 from onnxcomp.graph.writing import count_bytes
 
 __all__ = [
     "Constant",
+    "DecodedValues",
     "Graph",
     "Model",
     "StoreValues",

@@ -119,6 +119,22 @@ class StoreValues(LazyValues):  # type: ignore[misc]
         return array
 
 
+class DecodedValues(LazyValues):  # type: ignore[misc]
+    """The values of a store that the exporter writes out plainly, decoded when it comes to them."""
+
+    def __init__(self, store: CodebookStore) -> None:
+        self.store = store
+        self.shape = store.shape
+        self.dtype = store.dtype
+        self.nbytes = prod(store.shape) * store.dtype.itemsize
+
+    def load(self) -> NDArray[Any]:
+        """Decode the store; read-only."""
+        array = self.store.load()
+        array.flags.writeable = False
+        return array
+
+
 class Constant(gs.Constant):  # type: ignore[misc]
     """A constant whose ``values`` may be looked at without becoming resident.
 

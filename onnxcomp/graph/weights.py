@@ -36,6 +36,8 @@ WEIGHT_INPUTS = {
 }
 """Operators with weights, and the inputs at which they take them."""
 
+BIAS_INPUTS = {"Conv": (2,), "ConvTranspose": (2,), "Gemm": (2,), "LSTM": (3,), "GRU": (3,), "RNN": (3,)}
+
 LAYOUT = {
     "Cast",
     "Concat",
@@ -153,16 +155,14 @@ class Weight:
             (self.op_types != () and set(self.op_types) <= QUANTIZED, "is quantized already"),
             (self.dtype not in FLOATS, f"holds {self.dtype}, not float"),
             (bool(set(self.op_types) & NORMALISATIONS), "belongs to a normalisation"),
-            (not self._has_weight_reader, f"is not a weight of {', '.join(self.op_types)}"),
-            (len(self.shape) < 2, "is a bias or a vector"),  # noqa: PLR2004
+            (self._is_read_at(BIAS_INPUTS), "is a bias"),
+            (not self._is_read_at(WEIGHT_INPUTS), f"is no weight of {', '.join(self.op_types)}"),
+            (len(self.shape) < 2, "is a vector"),  # noqa: PLR2004
         )
         return next((reason for applies, reason in reasons if applies), None)
 
-    @property
-    def _has_weight_reader(self) -> bool:
-        return any(
-            reader.place in WEIGHT_INPUTS.get(reader.node.op, ()) for reader in self.readers
-        )
+    def _is_read_at(self, places: dict[str, tuple[int, ...]]) -> bool:
+        return any(reader.place in places.get(reader.node.op, ()) for reader in self.readers)
 
 
 def weights(model: Model) -> Iterator[Weight]:

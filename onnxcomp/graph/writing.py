@@ -14,7 +14,13 @@ from onnxcomp.graph.declarations import declare, declare_initializers, declare_i
 from onnxcomp.graph.lowering import Decoder, LeafPool, Names
 from onnxcomp.graph.messages import copy_without
 from onnxcomp.graph.order import ordered
-from onnxcomp.graph.values import Constant, SparseTensorValues, StoreValues, TensorValues
+from onnxcomp.graph.values import (
+    Constant,
+    DecodedValues,
+    SparseTensorValues,
+    StoreValues,
+    TensorValues,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -181,7 +187,7 @@ class _Writer:
             proto = copy_without(held.tensor, {"external_data", "data_location"})
             proto.raw_data = held.external.tobytes()
             return proto
-        if isinstance(held, LazyValues) and not isinstance(held, StoreValues):
+        if isinstance(held, LazyValues) and not isinstance(held, DecodedValues | StoreValues):
             return held.tensor
         return onnx.numpy_helper.from_array(np.asarray(constant.values), constant.name)
 
@@ -191,7 +197,7 @@ class _Writer:
             header = copy_without(held.tensor, {"external_data", "data_location"})
             header.name = constant.name
             return self._placed(header, held.external)
-        if isinstance(held, LazyValues) and not isinstance(held, StoreValues):
+        if isinstance(held, LazyValues) and not isinstance(held, DecodedValues | StoreValues):
             proto = onnx.TensorProto()
             proto.CopyFrom(held.tensor)
             proto.name = constant.name

@@ -1,15 +1,16 @@
 """What a run did and what it cost: as data, as tables, as HTML."""
 
+from onnxcomp.report.inspection import Inspection, inspect_model, inspection_table
 from onnxcomp.report.records import FileRecord, Report, Step
-from onnxcomp.report.tables import benchmark_table, report_html, report_table, size, validation_table
+from onnxcomp.report.tables import report_html, report_table
 
 __all__ = [
     "FileRecord",
+    "Inspection",
     "Report",
     "Step",
-    "benchmark_table",
+    "inspect_model",
+    "inspection_table",
     "report_html",
     "report_table",
-    "size",
-    "validation_table",
 ]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from collections import Counter
 from typing import TYPE_CHECKING
 
 from rich.console import Console, Group
@@ -71,24 +70,18 @@ def _steps(steps: Iterable[Step]) -> Table:
 
 
 def _worst(changed: Sequence[Verdict]) -> Table:
-    table = Table("largest errors", "operator", "shape", "how", "bytes before", "after", "error")
+    table = Table("largest errors", "operator", "shape", "bytes before", "after", "error")
     ranked = sorted(changed, key=lambda each: -(each.error or 0.0))
     for each in ranked[:SHOWN_WORST]:
         table.add_row(
             each.name,
             ", ".join(each.op_types),
             "x".join(map(str, each.shape)),
-            each.reason,
             size(each.bytes_before),
             size(each.bytes_after),
             f"{each.error or 0.0:.4f}",
         )
     return table
-
-
-def skipped_reasons(verdicts: Iterable[Verdict]) -> Counter[str]:
-    """Count the reasons for which tensors were left alone."""
-    return Counter(each.reason for each in verdicts if each.verdict == "skipped")
 
 
 def validation_table(validations: Iterable[Validation]) -> Table:
@@ -111,23 +104,6 @@ def validation_table(validations: Iterable[Validation]) -> Table:
     return table
 
 
-def benchmark_table(benchmarks: Iterable[Benchmark]) -> Table:
-    """Return ratios of latency and memory; each is result / original, less is better."""
-    table = Table("provider", "threads", "latency ratio", "CPU time", "control", "load", "memory")
-    for each in benchmarks:
-        memory = each.peak_memory.result / each.peak_memory.original
-        table.add_row(
-            each.provider,
-            str(each.threads or "default"),
-            _interval(each.latency_ratio),
-            _interval(each.cpu_ratio),
-            _interval(each.control),
-            f"{each.load_ratio:.2f}",
-            f"{memory:.2f}",
-        )
-    return table
-
-
 def _summary(report: Report) -> Table:
     table = Table("", "original", "result", "ratio or drop", title="result")
     source, output = report.source, report.output
@@ -141,18 +117,7 @@ def _summary(report: Report) -> Table:
     if report.metric is not None:
         _add_metric(table, report.metric)
     for each in report.benchmark:
-        table.add_row(
-            f"latency on {each.provider}", "1", _interval(each.latency_ratio), f"control {_interval(each.control)}"
-        )
-        table.add_row(f"CPU time on {each.provider}", "1", _interval(each.cpu_ratio), f"control {_interval(each.cpu_control)}")
-        table.add_row("load time", "1", f"{each.load_ratio:.2f}", "")
-        memory = each.peak_memory
-        table.add_row(
-            "peak memory",
-            size(memory.original),
-            size(memory.result),
-            f"{memory.result / memory.original:.2f}",
-        )
+        _add_benchmark(table, each)
     return table
 
 
@@ -163,6 +128,23 @@ def _add_metric(table: Table, metric: Metric) -> None:
         f"{metric.original:.4f}",
         f"{metric.result:.4f}",
         f"{metric.drop:+.4f}{relative} lost",
+    )
+
+
+def _add_benchmark(table: Table, benchmark: Benchmark) -> None:
+    where = f"on {benchmark.provider}"
+    for what, ratio, control in (
+        ("latency", benchmark.latency_ratio, benchmark.control),
+        ("CPU time", benchmark.cpu_ratio, benchmark.cpu_control),
+    ):
+        table.add_row(f"{what} {where}", _interval(control), _interval(ratio), f"{ratio.median:.2f} x")
+    table.add_row(f"load time {where}", "", "", f"{benchmark.load_ratio:.2f} x")
+    memory = benchmark.peak_memory
+    table.add_row(
+        f"peak memory {where}",
+        size(memory.original),
+        size(memory.result),
+        f"{memory.result / memory.original:.2f} x",
     )
 
 

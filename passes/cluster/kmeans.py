@@ -1,5 +1,6 @@
 """Optimal one-dimensional k-means over weighted points, and the assignment of codes."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,8 @@ EXACT_POINTS = 4096
 _LEAST_SHARE = 2.0**-44
 _POLISH_ROUNDS = 20
 _REACH = 8
-_SEARCH = 255
+_UNSURE = 255
+_SEARCHED = 16_384
 
 
 def cluster_points(
@@ -72,23 +74,11 @@ def cluster_points(
     return _means(moments, _polish(moments, cuts, zero), zero) + origin
 
 
-def mean_squared_error(points: Floats, weights: Floats, codebook: Floats) -> float:
-    """Returns the weighted mean of the squared distance to the nearest entry.
-
-    Args:
-        points: Shape (P,), any order.
-        weights: Shape (P,), not all zero.
-        codebook: Ascending, shape (K,).
-    """
-    nearest = codebook[np.searchsorted(_boundaries(codebook), points, side="left")]
-    return float(np.sum(weights * (points - nearest) ** 2) / np.sum(weights))
-
-
 def assign(values: NDArray[Any], codebook: NDArray[Any]) -> Codes:
     """Finds the nearest entry of the codebook for every value; ties go to the lower entry.
 
-    Values are looked up by their leading bits; those in a bin that holds the boundary of two
-    entries are compared, so all codes are those of a comparison in float64.
+    Many values are looked up by their leading bits, and only those in a bin that holds the
+    boundary of two entries are compared; all codes are those of a comparison in float64.
 
     Args:
         values: Any shape; float16, bfloat16, float32 or float64, finite.
@@ -104,32 +94,41 @@ def assign(values: NDArray[Any], codebook: NDArray[Any]) -> Codes:
     if not 1 <= entries.size <= MAXIMUM_CLUSTERS or np.any(entries[1:] < entries[:-1]):
         raise ValueError(f"a codebook has 1 to {MAXIMUM_CLUSTERS} ascending entries")
     boundaries = _boundaries(entries)
-    # x <= boundary holds for a float32 x if and only if x <= the next float32 below it.
-    limits = boundaries.astype(np.float32)
-    limits = np.where(limits > boundaries, np.nextafter(limits, np.float32(-np.inf)), limits)
-    table = bin_codes(limits, _SEARCH)
     codes = np.empty(values.shape, np.uint8)
     flat_values, flat_codes = values.reshape(-1), codes.reshape(-1)
+    few = values.size <= _SEARCHED
+    find = _search(boundaries) if few or values.dtype == np.float64 else _look_up(boundaries)
     for start in range(0, values.size, CHUNK):
-        chunk, part = flat_values[start : start + CHUNK], flat_codes[start : start + CHUNK]
-        if chunk.dtype == np.float64:
-            part[:] = np.searchsorted(boundaries, chunk, side="left")
-        else:
-            _look_up(chunk.astype(np.float32, copy=False), table, limits, part)
+        find(flat_values[start : start + CHUNK], flat_codes[start : start + CHUNK])
     return codes
 
 
 def _boundaries(codebook: Floats) -> Floats:
-    return 0.5 * codebook[1:] + 0.5 * codebook[:-1]
+    # No boundary is -0.0, which has another bit pattern than the 0.0 that it equals.
+    return 0.5 * codebook[1:] + 0.5 * codebook[:-1] + 0.0
 
 
-def _look_up(
-    values: NDArray[np.float32], table: Codes, limits: NDArray[np.float32], codes: Codes
-) -> None:
-    np.take(table, bin_keys(values), out=codes, mode="clip")
-    # With 256 entries the topmost has this code too, and searching it again does no harm.
-    unsure = np.flatnonzero(codes == _SEARCH)
-    codes[unsure] = np.searchsorted(limits, values[unsure], side="left")
+def _search(boundaries: Floats) -> Callable[[NDArray[Any], Codes], None]:
+    def find(values: NDArray[Any], codes: Codes) -> None:
+        codes[:] = np.searchsorted(boundaries, values.astype(np.float64), side="left")
+
+    return find
+
+
+def _look_up(boundaries: Floats) -> Callable[[NDArray[Any], Codes], None]:
+    # x <= boundary holds for a float32 x if and only if x <= the next float32 below it.
+    limits = boundaries.astype(np.float32)
+    limits = np.where(limits > boundaries, np.nextafter(limits, np.float32(-np.inf)), limits)
+    table = bin_codes(limits, _UNSURE)
+
+    def find(values: NDArray[Any], codes: Codes) -> None:
+        singles = values.astype(np.float32, copy=False)
+        np.take(table, bin_keys(singles), out=codes, mode="clip")
+        # With 256 entries the topmost has this code too, and searching it again does no harm.
+        unsure = np.flatnonzero(codes == _UNSURE)
+        codes[unsure] = np.searchsorted(limits, singles[unsure], side="left")
+
+    return find
 
 
 def _cuts_around_zero(

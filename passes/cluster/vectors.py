@@ -17,9 +17,10 @@ MAXIMUM_ENTRIES = 256
 TRAINING_VECTORS = 131_072
 """Codebooks of more vectors are made from a random sample of so many."""
 
-_FIRST_VECTORS = 16_384
-_ROUNDS = 60
-_SETTLED = 0.001
+_STAGES = ((16_384, 60), (TRAINING_VECTORS, 15))
+"""Vectors that take part, and most iterations over them."""
+
+_SETTLED = 0.005
 _ROWS = 512
 _SQUARED_TWICE = 4.001
 _TRIALS = 4
@@ -67,10 +68,10 @@ def cluster_vectors(
         useful = generator.choice(useful, TRAINING_VECTORS, replace=False)
     sample, sample_weights = vectors[useful].astype(np.float32), counts[useful]
     codebook = np.zeros((int(keep_zero), vectors.shape[1]), np.float32)
-    for size in (_FIRST_VECTORS, TRAINING_VECTORS):
+    for size, rounds in _STAGES:
         part, part_weights = sample[:size], sample_weights[:size]
         codebook = _add_entries(part, part_weights, codebook, entries, generator)
-        codebook = _settle(part, part_weights, codebook, int(keep_zero))
+        codebook = _settle(part, part_weights, codebook, int(keep_zero), rounds)
     return codebook[np.lexsort(codebook.T[::-1])]
 
 
@@ -135,10 +136,12 @@ def _distances(sample: Singles, entries: Singles) -> Floats:
     return total
 
 
-def _settle(sample: Singles, weights: Floats, codebook: Singles, fixed: int) -> Singles:
+def _settle(
+    sample: Singles, weights: Floats, codebook: Singles, fixed: int, rounds: int
+) -> Singles:
     """Runs Lloyd's iterations; the first `fixed` entries stay where they are."""
     codes = assign_vectors(sample, codebook)
-    for _ in range(_ROUNDS):
+    for _ in range(rounds):
         codebook = _means(sample, weights, codes, codebook, fixed)
         before, codes = codes, _reassign(sample, codes, codebook)
         if np.count_nonzero(codes != before) <= _SETTLED * codes.size:

@@ -1,0 +1,107 @@
+"""What both commands that compress and commands that compare do with two models."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from onnxcomp.api.steps import Origin, Progress
+from onnxcomp.api.workbench import Workbench, complaint
+from onnxcomp.benchmarking import Benchmark, benchmark
+from onnxcomp.report import FileRecord, Report
+from onnxcomp.runtime import open_session, samples_for
+from onnxcomp.validation import Metric, evaluate, load_evaluator
+
+if TYPE_CHECKING:
+    from onnxcomp.api.settings import Settings
+    from onnxcomp.graph import Model
+
+
+def measured(graph: Model, bench: Workbench, given: Any) -> tuple[bytes | Path, FileRecord]:
+    """Return a model as ONNX Runtime opens it, and its size; as it was given where it is a file."""
+    if isinstance(given, str | Path):
+        path = Path(given)
+        return path, FileRecord.of_files([path, *graph.data_paths])
+    runnable = bench.runnable(graph)
+    if isinstance(runnable, bytes):
+        return runnable, FileRecord.of_bytes(runnable)
+    record = FileRecord.of_files([runnable, *(runnable.parent.glob("*.data"))])
+    return runnable, record.model_copy(update={"path": None})
+
+
+def origin_of(runnable: bytes | Path, source: FileRecord, data: Any, settings: Settings) -> Origin:
+    """Gather what every result is checked against; the original runs here for the first time.
+
+    Raises:
+        DataError: The samples do not fit the model.
+        ModelError: The original does not run.
+        ProviderError: A provider is not installed here.
+    """
+    samples = None
+    if settings.validation or settings.bench:
+        session = open_session(runnable, settings.provider[0], settings.threads)
+        samples = samples_for(session, data, settings.samples, settings.seed)
+    return Origin(
+        model=runnable,
+        is_valid=complaint(runnable) is None,
+        sha256=source.sha256,
+        version=version("onnxcomp"),
+        samples=samples,
+        validate=settings.validation,
+        providers=settings.provider,
+        threads=settings.threads,
+    )
+
+
+def metric_of(origin: Origin, runnable: bytes | Path, settings: Settings) -> Metric | None:
+    """Evaluate both models by the task metric, where one is asked for."""
+    if settings.evaluate is None:
+        return None
+    named = isinstance(settings.evaluate, str)
+    evaluator = load_evaluator(settings.evaluate) if named else settings.evaluate
+    original, result = (
+        evaluate(model, evaluator, settings.provider[0], settings.threads)
+        for model in (origin.model, runnable)
+    )
+    return Metric(original=original, result=result)
+
+
+def benchmarks_of(
+    origin: Origin, runnable: bytes | Path, settings: Settings, progress: Progress
+) -> tuple[Benchmark, ...]:
+    """Time the result against the original on every provider, where that is asked for."""
+    if not settings.bench or origin.samples is None:
+        return ()
+    return tuple(
+        benchmark(
+            origin.model,
+            runnable,
+            origin.samples,
+            provider,
+            settings.threads or 1,
+            progress=lambda share: progress("timing", share),
+        )
+        for provider in settings.provider
+    )
+
+
+def missed_floor(report: Report, settings: Settings) -> str | None:
+    """Return by how much a result misses the floor, in one line; None if it does not."""
+    remedy = "ask for more bits or leave layers out with --exclude"
+    if settings.max_drop is not None and report.metric is not None:
+        metric, allowed = report.metric, settings.allowed_drop(report.metric.original)
+        if metric.drop > allowed:
+            return (
+                f"the metric dropped by {metric.drop:.4g} (from {metric.original:.4g} to "
+                f"{metric.result:.4g}), more than {allowed:.4g}; {remedy}"
+            )
+    if settings.min_snr is not None:
+        for each in report.validation:
+            worst = each.worst_snr_db
+            if worst is not None and worst < settings.min_snr:
+                return (
+                    f"the SNR of the outputs on {each.provider} is {worst:.1f} dB, less than "
+                    f"{settings.min_snr:g}; {remedy}"
+                )
+    return None

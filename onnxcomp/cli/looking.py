@@ -1,0 +1,156 @@
+"""Commands that write nothing: look at a model, compare two, list passes."""
+
+from __future__ import annotations
+
+import json
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.table import Table
+
+from onnxcomp.api import Settings, compare, missed_floor
+from onnxcomp.cli.console import progress_bars, show
+from onnxcomp.cli.options import options_of, taken
+from onnxcomp.cli.writing import data_option, json_option, model_argument
+from onnxcomp.errors import FloorError, ModelError
+from onnxcomp.graph import load_model
+from onnxcomp.pipeline import available_passes, recipe_schema
+from onnxcomp.report import inspect_model, inspection_table, report_table
+
+RUN_OPTIONS = ("samples", "provider", "threads", "seed")
+FLOOR_OPTIONS = ("evaluate", "max_drop", "min_snr")
+
+
+def inspect_command() -> click.Command:
+    """Return the command that shows what a model holds."""
+
+    def run(model: Path, *, as_json: bool) -> None:
+        """Show a model's inputs, weights and stores, and what could be compressed."""
+        inspection = inspect_model(load_model(model))
+        if as_json:
+            click.echo(inspection.model_dump_json(indent=2))
+        else:
+            show(inspection_table(inspection), is_result=True)
+
+    return click.Command(
+        "inspect",
+        params=[model_argument("model"), json_option()],
+        callback=run,
+        help=run.__doc__,
+        epilog="Example: onnxcomp inspect model.onnx",
+    )
+
+
+def validate_command() -> click.Command:
+    """Return the command that compares the outputs of two models."""
+
+    def run(**given: Any) -> None:
+        """Compare the outputs of OTHER with those of ORIGINAL, provider by provider.
+
+        Exits 1 where OTHER does not load, is not finite or is miscompiled, and 3 where it misses a
+        floor.
+        """
+        settings = Settings.model_validate({**taken(Settings, given), "bench": False})
+        _compare(settings, given)
+
+    return click.Command(
+        "validate",
+        params=[
+            model_argument("original"),
+            model_argument("other"),
+            data_option(),
+            *options_of(Settings, (*RUN_OPTIONS, *FLOOR_OPTIONS)),
+            json_option(),
+        ],
+        callback=run,
+        help=run.__doc__,
+        epilog="Example: onnxcomp validate model.onnx small.onnx --data samples.npz",
+    )
+
+
+def bench_command() -> click.Command:
+    """Return the command that times two models side by side."""
+
+    def run(**given: Any) -> None:
+        """Time OTHER against ORIGINAL in one process: ratios, with a control; less is better."""
+        settings = Settings.model_validate({**taken(Settings, given), "validation": False})
+        _compare(settings, given)
+
+    return click.Command(
+        "bench",
+        params=[
+            model_argument("original"),
+            model_argument("other"),
+            data_option(),
+            *options_of(Settings, RUN_OPTIONS),
+            json_option(),
+        ],
+        callback=run,
+        help=run.__doc__,
+        epilog="Example: onnxcomp bench model.onnx small.onnx --data samples.npz",
+    )
+
+
+def _compare(settings: Settings, given: dict[str, Any]) -> None:
+    with progress_bars(quiet=given["as_json"]) as tell:
+        report = compare(
+            given["original"], given["other"], data=given["data"], settings=settings, progress=tell
+        )
+    if given["as_json"]:
+        click.echo(report.to_json())
+    else:
+        show(report_table(report), is_result=True)
+    problem = next((each.problem for each in report.validation if each.problem), None)
+    if problem is not None:
+        raise ModelError(f"{given['other']}: {problem}")
+    missed = missed_floor(report, settings)
+    if missed is not None:
+        raise FloorError(missed)
+
+
+def passes_command() -> click.Command:
+    """Return the command that lists the passes."""
+
+    def run() -> None:
+        """List the installed passes in the order in which a pipeline should have them."""
+        table = Table("pass", "stage", "what it does", "from")
+        for name, cls in available_passes().items():
+            summary = (cls.__doc__ or "").strip().partition("\n")[0]
+            table.add_row(name, cls.stage.name.lower().replace("_", " "), summary, cls.__module__)
+        show(table, is_result=True)
+
+    return click.Command(
+        "passes", callback=run, help=run.__doc__, epilog="Example: onnxcomp passes"
+    )
+
+
+def schema_command() -> click.Command:
+    """Return the command that prints the schema of recipes."""
+
+    def run() -> None:
+        """Print the JSON schema of recipes over the installed passes."""
+        click.echo(json.dumps(recipe_schema(), indent=2))
+
+    return click.Command(
+        "schema", callback=run, help=run.__doc__, epilog="Example: onnxcomp schema > recipe.json"
+    )
+
+
+def version_option() -> click.Option:
+    """Return ``--version``."""
+    return click.Option(
+        ["--version"],
+        is_flag=True,
+        expose_value=False,
+        is_eager=True,
+        callback=_print_version,
+        help="Show the version and exit.",
+    )
+
+
+def _print_version(context: click.Context, _: click.Parameter, asked: bool) -> None:
+    if asked:
+        click.echo(f"onnxcomp {version('onnxcomp')}")
+        context.exit()

@@ -1,0 +1,124 @@
+"""Commands that write a model: one for each pass, and ``run`` for a recipe."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from onnxcomp.api import Compressed, Settings, compress
+from onnxcomp.cli.console import progress_bars, show
+from onnxcomp.cli.options import options_of, taken
+from onnxcomp.errors import FloorError
+from onnxcomp.pipeline import Pass, read_recipe
+from onnxcomp.report import report_table
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from onnxcomp.report import Report
+
+SELECTION = ("include", "exclude")
+"""Fields of every pass."""
+
+
+def model_argument(name: str) -> click.Argument:
+    """Return an argument that is the path of a model."""
+    return click.Argument([name], type=click.Path(path_type=Path), metavar=name.upper())
+
+
+def data_option() -> click.Option:
+    """Return ``--data``, common to all commands that run a model."""
+    return click.Option(
+        ["--data"],
+        type=click.Path(path_type=Path),
+        help="Inputs: one .npz (axis 0 counts the samples), a .npy for a single input, a folder of "
+        ".npz (each a complete feed), or ONNX test_data_set folders. Made up if not given.",
+    )
+
+
+def json_option() -> click.Option:
+    """Return ``--json``, common to all commands that measure."""
+    return click.Option(["--json", "as_json"], is_flag=True, help="Print JSON on stdout.")
+
+
+def _common() -> list[click.Parameter]:
+    return [
+        click.Option(
+            ["-o", "--output"],
+            type=click.Path(path_type=Path, dir_okay=False),
+            required=True,
+            help="Where the model goes; the old file stays until the new one is whole.",
+        ),
+        data_option(),
+        *options_of(Settings),
+        json_option(),
+        click.Option(["--quiet"], is_flag=True, help="Print neither tables nor progress."),
+    ]
+
+
+def pass_command(cls: type[Pass]) -> click.Command:
+    """Return the command of a pass."""
+
+    def run(**given: Any) -> None:
+        write((cls.model_validate(taken(cls, given)),), given)
+
+    return click.Command(
+        cls.name,
+        params=[model_argument("model"), *options_of(cls), *_common()],
+        callback=run,
+        help=cls.__doc__,
+        epilog=f"Example: onnxcomp {cls.name} model.onnx -o small.onnx --data samples.npz",
+    )
+
+
+def run_command() -> click.Command:
+    """Return the command that runs a recipe."""
+
+    def run(recipe: Path, **given: Any) -> None:
+        """Run a recipe: a pipeline of passes from a .toml or .json file.
+
+        ``onnxcomp schema`` prints what a recipe may hold.
+        """
+        selection = {name: given.pop(name) for name in SELECTION}
+        chosen = {name: globs for name, globs in selection.items() if globs}
+        passes = read_recipe(recipe)
+        write(tuple(each.model_copy(update=chosen) for each in passes), given)
+
+    return click.Command(
+        "run",
+        params=[
+            click.Argument(["recipe"], type=click.Path(path_type=Path), metavar="RECIPE"),
+            model_argument("model"),
+            *options_of(Pass, SELECTION),
+            *_common(),
+        ],
+        callback=run,
+        help=run.__doc__,
+        epilog="Example: onnxcomp run recipe.toml model.onnx -o small.onnx --data samples.npz",
+    )
+
+
+def write(passes: Sequence[Pass], given: dict[str, Any]) -> None:
+    """Run passes, write the result, and say what was done."""
+    settings = Settings.model_validate(taken(Settings, given))
+    try:
+        with progress_bars(quiet=given["quiet"]) as tell:
+            compressed = compress(
+                given["model"], passes, data=given["data"], settings=settings, progress=tell
+            )
+    except FloorError as error:
+        if isinstance(error.compressed, Compressed):
+            _say(error.compressed.report, given)
+        raise
+    _say(compressed.save(given["output"]), given)
+
+
+def _say(report: Report, given: dict[str, Any]) -> None:
+    if not given["quiet"]:
+        show(report_table(report), is_result=False)
+    if given["as_json"]:
+        click.echo(report.to_json())
+    elif report.output.path is not None:
+        click.echo(report.output.path)
