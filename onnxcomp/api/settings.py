@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated, Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
+from onnxcomp.errors import OptionError
 from onnxcomp.options import Options
 
 
@@ -47,21 +48,26 @@ class Settings(Options):
     ] = True
     bench: Annotated[bool, Field(description="Time the result against the original.")] = True
 
-    @model_validator(mode="after")
-    def _is_consistent(self) -> Self:
+    def model_post_init(self, context: Any, /) -> None:
+        """Refuse a floor of which nothing would be measured."""
+        del context
         if self.max_drop is not None:
             self.allowed_drop(1.0)
             if self.evaluate is None:
-                raise ValueError("max_drop needs evaluate: without a metric nothing can drop")
+                raise OptionError("max_drop needs evaluate: without a metric nothing can drop")
         if self.min_snr is not None and not self.validation:
-            raise ValueError("min_snr needs validate: without it no output is compared")
-        return self
+            raise OptionError("min_snr needs validate: without it no output is compared")
 
     def allowed_drop(self, original: float) -> float:
-        """Return ``max_drop`` in the metric's unit, given the original's value."""
+        """Return ``max_drop`` in the metric's unit, given the original's value.
+
+        Raises:
+            OptionError: ``max_drop`` is no number.
+        """
         text = str(self.max_drop)
         try:
             number = float(text.removesuffix("%"))
         except ValueError:
-            raise ValueError(f"max_drop = {text!r}: give a number, or per cent as in 1%") from None
+            message = f"max_drop = {text!r}: give a number, or per cent as in 1%"
+            raise OptionError(message) from None
         return number / 100 * abs(original) if text.endswith("%") else number

@@ -28,7 +28,11 @@ NOTEBOOK_WIDTH = 100
 def report_table(report: Report) -> RenderableType:
     """Return everything that a run has to say, as one renderable."""
     parts: list[RenderableType] = [_steps(report.steps)] if report.steps else []
-    parts += [_worst(step.changed) for step in report.steps if step.status == "applied"]
+    parts += [
+        _worst(step.changed)
+        for step in report.steps
+        if step.status == "applied" and any(each.error for each in step.changed)
+    ]
     if report.validation:
         parts.append(validation_table(report.validation))
     parts.append(_summary(report))

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
+from onnxcomp.errors import OptionError
 from onnxcomp.graph import StoreValues, raise_opset
 from onnxcomp.pipeline import Offer, Pass, Stage, skip
 from onnxcomp.stores import FOLDING_LIMIT
@@ -88,16 +89,19 @@ class Cluster(Pass):
         bool, Field(description="Cluster depthwise convolutions too; they lose most by it.")
     ] = False
 
-    @model_validator(mode="after")
-    def _fits_a_byte(self) -> Self:
+    def model_post_init(self, context: Any, /) -> None:
+        """Refuse combinations that cannot be stored."""
+        del context
         if self.clusters is None and self.bits * self.width > 8:  # noqa: PLR2004 - a byte
-            message = f"bits = {self.bits}: at most {8 // self.width} with width = {self.width}"
-            raise ValueError(message)
-        if self.share == "model" and (self.granularity == "group" or self.width > 1):
-            raise ValueError("share = 'model' needs granularity 'scale' or 'tensor' and width 1")
-        if self.granularity == "group" and self.width > 1:
-            raise ValueError("width > 1 needs granularity 'scale' or 'tensor'")
-        return self
+            most = 8 // self.width
+            raise OptionError(f"{self.name}: bits = {self.bits}: at most {most} with width = {self.width}")
+        if self.granularity == "group" and (self.share == "model" or self.width > 1):
+            raise OptionError(
+                f"{self.name}: granularity = 'group' has codebooks of its own and width 1; "
+                "use 'scale' or 'tensor'"
+            )
+        if self.share == "model" and self.width > 1:
+            raise OptionError(f"{self.name}: share = 'model' needs width = 1")
 
     @property
     def codebook_size(self) -> int:

@@ -1,0 +1,301 @@
+"""Does reading and writing a model change anything? On every model of ONNX's backend test data.
+
+Each model is taken as it is and with its weight-like inputs made initializers, and goes through a
+real import and export: directly, through a copy, and through files with external data. The
+message must come back field for field, and ONNX Runtime must give bit-identical outputs or refuse
+the result with the words with which it refuses the original.
+
+Run: python bench/round_trip.py [--only SUBSTRING] [--json FILE]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections import Counter
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+import ml_dtypes
+import numpy as np
+import onnx
+import onnx.backend.test
+import onnxruntime
+from onnx import numpy_helper
+from onnx.backend.test.case.model import collect_testcases as collect_models
+from onnx.backend.test.loader import load_node_model_tests
+
+from onnxcomp.errors import OnnxcompError
+from onnxcomp.graph import copy_model, load_model, save_model
+from onnxcomp.graph.external import DataFiles
+from onnxcomp.graph.reading import read_model
+from onnxcomp.graph.writing import write_model
+from onnxcomp.runtime import open_session
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+DATA = Path(onnx.backend.test.__file__).parent / "data"
+FLOATS = {np.dtype(kind) for kind in (np.float16, np.float32, np.float64, ml_dtypes.bfloat16)}
+FIRST_IR_WITHOUT_LISTED_INITIALIZERS = 4
+REASON_LENGTH = 70
+
+
+@dataclass(frozen=True)
+class Case:
+    """A model and one set of inputs."""
+
+    name: str
+    proto: onnx.ModelProto
+    feed: dict[str, Any]
+
+
+@dataclass
+class Tally:
+    """What came of one way through: models by outcome."""
+
+    identical: int = 0
+    refused: Counter[str] = field(default_factory=Counter)
+    failed: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What ONNX Runtime makes of a model: outputs in a comparable form, or its refusal."""
+
+    outputs: tuple[Any, ...] | None
+    refusal: str = ""
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--only", default="", help="models whose name contains this")
+    parser.add_argument("--json", type=Path, help="write the figures here")
+    arguments = parser.parse_args()
+    tallies: dict[tuple[str, str], Tally] = {}
+    for case in cases():
+        if arguments.only in case.name:
+            for form, shaped in forms(case):
+                measure(form, shaped, tallies)
+    print_table(tallies)
+    if arguments.json:
+        arguments.json.write_text(json.dumps(as_json(tallies), indent=1))
+    return int(any(tally.failed for tally in tallies.values()))
+
+
+def cases() -> Iterator[Case]:
+    """Yield every model once with one set of inputs."""
+    for path in sorted(DATA.rglob("*.onnx")):
+        proto = onnx.load(path)
+        yield Case(str(path.relative_to(DATA)), proto, stored_feed(path.parent, proto))
+    for test in (*load_node_model_tests(), *collect_models()):
+        if test.model is not None:
+            values = test.data_sets[0][0] if test.data_sets else []
+            feed = dict(zip(free_inputs(test.model), values, strict=False))
+            yield Case(test.name, test.model, feed)
+
+
+def free_inputs(proto: onnx.ModelProto) -> list[str]:
+    given = {each.name for each in proto.graph.initializer}
+    return [each.name for each in proto.graph.input if each.name not in given]
+
+
+def stored_feed(folder: Path, proto: onnx.ModelProto) -> dict[str, Any]:
+    """Read the inputs that lie beside a model; models without any get ones."""
+    readers: dict[str, tuple[Any, Callable[[Any], Any]]] = {
+        "tensor_type": (onnx.TensorProto, numpy_helper.to_array),
+        "sequence_type": (onnx.SequenceProto, numpy_helper.to_list),
+        "optional_type": (onnx.OptionalProto, numpy_helper.to_optional),
+    }
+    feed = {}
+    declared = {each.name: each for each in proto.graph.input}
+    for number, name in enumerate(free_inputs(proto)):
+        path = folder / "test_data_set_0" / f"input_{number}.pb"
+        if path.exists():
+            kind, convert = readers[declared[name].type.WhichOneof("value")]
+            feed[name] = convert(kind.FromString(path.read_bytes()))
+        else:
+            dims = declared[name].type.tensor_type.shape.dim
+            feed[name] = np.ones([dim.dim_value or 1 for dim in dims], np.float32)
+    return feed
+
+
+def forms(case: Case) -> Iterator[tuple[str, Case]]:
+    yield "as it is", case
+    promoted = promote(case)
+    if promoted is not None:
+        yield "weights promoted", promoted
+
+
+def promote(case: Case) -> Case | None:
+    """Make float inputs other than the first initializers; None where there are none."""
+    data = [name for name, value in case.feed.items() if isinstance(value, np.ndarray)]
+    weights = {name for name in data[1:] if case.feed[name].dtype in FLOATS}
+    if not weights:
+        return None
+    proto = onnx.ModelProto()
+    proto.CopyFrom(case.proto)
+    proto.graph.initializer.extend(
+        numpy_helper.from_array(case.feed[name], name) for name in sorted(weights)
+    )
+    if proto.ir_version >= FIRST_IR_WITHOUT_LISTED_INITIALIZERS:
+        kept = [each for each in proto.graph.input if each.name not in weights]
+        del proto.graph.input[:]
+        proto.graph.input.extend(kept)
+    feed = {name: value for name, value in case.feed.items() if name not in weights}
+    return replace(case, proto=proto, feed=feed)
+
+
+def measure(form: str, case: Case, tallies: dict[tuple[str, str], Tally]) -> None:
+    """Send one model every way through and note what comes out."""
+    before = onnx.ModelProto()
+    before.CopyFrom(case.proto)
+    original = run(serialised(before), case.feed)
+    ways: tuple[tuple[str, Callable[[Case], tuple[bytes, str]]], ...] = (
+        ("read, write", directly),
+        ("read, copy, write", copied),
+        ("external data", through_files),
+    )
+    for way, send in ways:
+        tally = tallies.setdefault((form, way), Tally())
+        try:
+            after, difference = send(case)
+        except OnnxcompError as error:
+            tally.failed.append(f"{case.name}: {error}")
+            continue
+        result = run(after, case.feed)
+        if difference:
+            tally.failed.append(f"{case.name}: {difference}")
+        elif result != original:
+            tally.failed.append(f"{case.name}: {original.refusal} / {result.refusal or 'outputs'}")
+        elif original.outputs is None:
+            tally.refused[original.refusal[:REASON_LENGTH]] += 1
+        else:
+            tally.identical += 1
+    if before != case.proto:
+        tallies[form, ways[0][0]].failed.append(f"{case.name}: the caller's message was changed")
+
+
+def directly(case: Case) -> tuple[bytes, str]:
+    after = write_model(read_model(case.proto, DataFiles(None)))
+    return serialised(after), first_difference(case.proto, after)
+
+
+def copied(case: Case) -> tuple[bytes, str]:
+    after = write_model(copy_model(load_model(serialised(case.proto))))
+    return serialised(after), first_difference(case.proto, after)
+
+
+def through_files(case: Case) -> tuple[bytes, str]:
+    """Send a model through external data: all tensors of 1 byte or more, in one file or many."""
+    proto = onnx.ModelProto()
+    proto.CopyFrom(case.proto)
+    for tensor in proto.graph.initializer:
+        if tensor.data_type != onnx.TensorProto.STRING and not tensor.raw_data:
+            doc_string = tensor.doc_string
+            tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor), tensor.name))
+            tensor.doc_string = doc_string
+    with TemporaryDirectory() as folder:
+        path = Path(folder, "before.onnx")
+        onnx.save_model(
+            proto,
+            path,
+            save_as_external_data=True,
+            all_tensors_to_one_file=len(case.name) % 2 == 0,
+            size_threshold=0,
+        )
+        target = Path(folder, "after.onnx")
+        save_model(copy_model(load_model(path)), target)
+        before, after = onnx.load(path), onnx.load(target)
+        session = open_or_refuse(target)
+        del session
+    return serialised(after), first_difference(before, after)
+
+
+def open_or_refuse(path: Path) -> Outcome:
+    """Open a model whose weights lie beside it."""
+    try:
+        open_session(path, threads=1)
+    except OnnxcompError as error:
+        return Outcome(None, str(error))
+    return Outcome(())
+
+
+def run(model: bytes, feed: dict[str, Any]) -> Outcome:
+    onnxruntime.set_seed(1)
+    try:
+        session = open_session(model, threads=1)
+        outputs = session.run(feed)
+    except OnnxcompError as error:
+        return Outcome(None, str(error))
+    return Outcome(
+        tuple(
+            (name, str(value.dtype), value.shape, value.tolist() if value.dtype == object else value.tobytes())
+            for name, value in outputs.items()
+        )
+    )
+
+
+def serialised(proto: onnx.ModelProto) -> bytes:
+    return proto.SerializeToString(deterministic=True)
+
+
+def first_difference(before: Any, after: Any, place: str = "") -> str:
+    """Return the first field in which two messages differ, or nothing."""
+    if serialised(before) == serialised(after):
+        return ""
+    for name in before.DESCRIPTOR.fields_by_name:
+        one, other = getattr(before, name), getattr(after, name)
+        where = f"{place}.{name}"
+        if hasattr(one, "add"):
+            if len(one) != len(other):
+                return f"{where} has {len(one)} entries before, {len(other)} after"
+            pairs = enumerate(zip(one, other, strict=True))
+            found = (first_difference(a, b, f"{where}[{number}]") for number, (a, b) in pairs)
+            difference = next((each for each in found if each), "")
+        elif hasattr(one, "ListFields"):
+            difference = first_difference(one, other, where)
+        else:
+            difference = "" if repr(one) == repr(other) else f"{where}: {one!r:.60} / {other!r:.60}"
+        if difference:
+            return difference
+    return f"{place}: a field is present in only one of them"
+
+
+def print_table(tallies: dict[tuple[str, str], Tally]) -> None:
+    print(f"{'form':18}{'way':20}{'models':>8}{'identical':>11}{'refused':>9}{'failed':>8}")
+    for (form, way), tally in tallies.items():
+        refused = tally.refused.total()
+        count = tally.identical + refused + len(tally.failed)
+        print(
+            f"{form:18}{way:20}{count:8}{tally.identical:11}{refused:9}{len(tally.failed):8}"
+        )
+    reasons: Counter[str] = Counter()
+    for tally in tallies.values():
+        reasons += tally.refused
+    print("\nrefused by ONNX Runtime, before and after alike:")
+    for reason, count in reasons.most_common():
+        print(f"{count:6}  {reason}")
+    for (form, way), tally in tallies.items():
+        for each in tally.failed:
+            print(f"FAILED ({form}; {way}) {each}")
+
+
+def as_json(tallies: dict[tuple[str, str], Tally]) -> list[dict[str, Any]]:
+    return [
+        {
+            "form": form,
+            "way": way,
+            "identical": tally.identical,
+            "refused": dict(tally.refused),
+            "failed": tally.failed,
+        }
+        for (form, way), tally in tallies.items()
+    ]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
