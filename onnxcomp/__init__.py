@@ -1,10 +1,10 @@
 """Makes ONNX models several times smaller or faster, and proves what it cost.
 
-    from onnxcomp import compress
-    from passes import Cluster
+from onnxcomp import compress
+from passes import Cluster
 
-    compressed = compress("model.onnx", [Cluster(bits=4)], data="samples.npz")
-    compressed.save("small.onnx")
+compressed = compress("model.onnx", [Cluster(bits=4)], data="samples.npz")
+compressed.save("small.onnx")
 
 """
 

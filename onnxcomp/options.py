@@ -1,4 +1,4 @@
-"""Options as typed fields, declared once: commands, recipes, checks and schemas come from them."""
+"""Options as typed fields: commands, recipes, checks and schemas come from them."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ class Options(BaseModel):
     """A frozen set of options; an unknown or wrong one is an `OptionError` of one line.
 
     ``name`` says in messages whose options they are. Every field has a default, and a type out of
-    bool, int, float, str, Literal, tuples of these, and None as a default only. What two fields must
-    not be together is refused in ``model_post_init``, by an `OptionError`.
+    bool, int, float, str, Literal, tuples of these, and None as a default only. What two fields
+    must not be together is refused in ``model_post_init``, by an `OptionError`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 class Expand(Pass):
     """Decode every store back to a plain float initializer, exactly.
 
-    ONNX Runtime decodes stores once, when it loads a session. An engine that does not, or a session
-    without graph optimisation, decodes them on every run; give it the expanded model.
+    ONNX Runtime decodes stores once, when it loads a session. An engine that does not, or a
+    session without graph optimisation, decodes them on every run; give it the expanded model.
     """
 
     name: ClassVar[str] = "expand"

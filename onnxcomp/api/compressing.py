@@ -18,7 +18,7 @@ from onnxcomp.api.workbench import Workbench
 from onnxcomp.errors import FloorError
 from onnxcomp.graph import load_model, model_bytes, model_proto, save_model
 from onnxcomp.pipeline import Context
-from onnxcomp.report import FileRecord, Report, report_html
+from onnxcomp.report import Report, Step, record_of_files, report_html
 from onnxcomp.validation import Validation, validate
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ class Compressed:
         Raises:
             ModelError: The folder cannot be written.
         """
-        written = FileRecord.of_files(save_model(self.graph, path))
+        written = record_of_files(save_model(self.graph, path))
         output = written.model_copy(update={"path": str(path)})
         return self.report.model_copy(update={"output": output})
 
@@ -107,9 +107,13 @@ def compress(
         original, source = measured(graph, bench, model)
         origin = origin_of(original, source, data, settings)
         context = Context(origin.samples, settings.seed)
-        result, steps, validation = graph, [], ()
+        result = graph
+        steps: list[Step] = []
+        validation: tuple[Validation, ...] = ()
         for one in passes:
-            outcome = take_step(one, result, origin, context, bench, progress)
+            outcome = take_step(
+                one, result, origin=origin, context=context, bench=bench, progress=progress
+            )
             steps.append(outcome.step)
             result, validation = outcome.model, outcome.validation or validation
         is_same = result is graph
@@ -159,7 +163,8 @@ def compare(
         validation: tuple[Validation, ...] = ()
         if settings.validation and origin.samples is not None:
             validation = validate(
-                *runnables,
+                runnables[0],
+                runnables[1],
                 origin.samples,
                 settings.provider,
                 settings.threads,

@@ -9,24 +9,27 @@ from typing import TYPE_CHECKING, Any
 from onnxcomp.api.steps import Origin, Progress
 from onnxcomp.api.workbench import Workbench, complaint
 from onnxcomp.benchmarking import Benchmark, benchmark
-from onnxcomp.report import FileRecord, Report
+from onnxcomp.report import FileRecord, record_of_data, record_of_files
 from onnxcomp.runtime import open_session, samples_for
 from onnxcomp.validation import Metric, evaluate, load_evaluator
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from onnxcomp.api.settings import Settings
     from onnxcomp.graph import Model
+    from onnxcomp.report import Report
 
 
 def measured(graph: Model, bench: Workbench, given: Any) -> tuple[bytes | Path, FileRecord]:
-    """Return a model as ONNX Runtime opens it, and its size; as it was given where it is a file."""
+    """Return a model as ONNX Runtime opens it, and its size; a file is opened where it is."""
     if isinstance(given, str | Path):
         path = Path(given)
-        return path, FileRecord.of_files([path, *graph.data_paths])
+        return path, record_of_files([path, *graph.data_paths])
     runnable = bench.runnable(graph)
     if isinstance(runnable, bytes):
-        return runnable, FileRecord.of_bytes(runnable)
-    record = FileRecord.of_files([runnable, *(runnable.parent.glob("*.data"))])
+        return runnable, record_of_data(runnable)
+    record = record_of_files([runnable, *(runnable.parent.glob("*.data"))])
     return runnable, record.model_copy(update={"path": None})
 
 
@@ -58,8 +61,10 @@ def metric_of(origin: Origin, runnable: bytes | Path, settings: Settings) -> Met
     """Evaluate both models by the task metric, where one is asked for."""
     if settings.evaluate is None:
         return None
-    named = isinstance(settings.evaluate, str)
-    evaluator = load_evaluator(settings.evaluate) if named else settings.evaluate
+    if isinstance(settings.evaluate, str):
+        evaluator: Callable[..., Any] = load_evaluator(settings.evaluate)
+    else:
+        evaluator = settings.evaluate
     original, result = (
         evaluate(model, evaluator, settings.provider[0], settings.threads)
         for model in (origin.model, runnable)

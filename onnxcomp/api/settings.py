@@ -17,7 +17,8 @@ class Settings(Options):
     name: ClassVar[str] = "settings"
 
     samples: Annotated[
-        int | None, Field(ge=1, description="Use the first so many samples, or files, of the data.")
+        int | None,
+        Field(ge=1, description="Use the first so many samples, or files, of the data."),
     ] = None
     evaluate: Annotated[
         str | Callable[..., Any] | None,

@@ -67,10 +67,11 @@ class Outcome:
 def take_step(
     one: Pass,
     model: Model,
+    *,
     origin: Origin,
     context: Context,
     bench: Workbench,
-    report: Progress,
+    progress: Progress,
 ) -> Outcome:
     """Apply a pass to a copy of a model, and keep the copy if it is as good as promised.
 
@@ -79,7 +80,7 @@ def take_step(
     """
     started = perf_counter()
     copied = copy_model(model)
-    told = replace(context, progress=lambda share: report(one.name, share))
+    told = replace(context, progress=lambda share: progress(one.name, share))
     try:
         verdicts = tuple(one.apply(copied, told))
     except OnnxcompError:
@@ -104,7 +105,7 @@ def take_step(
         step = step.model_copy(
             update={"reason": f"opset raised from {model.opset} to {copied.opset}"}
         )
-    problem, validation = _check(copied, origin, bench, report)
+    problem, validation = _check(copied, origin, bench, progress)
     if problem is not None:
         return _undone(step, model, problem)
     return Outcome(step.model_copy(update={"status": "applied"}), copied, validation)
@@ -115,7 +116,7 @@ def _undone(step: Step, model: Model, reason: str) -> Outcome:
 
 
 def _check(
-    candidate: Model, origin: Origin, bench: Workbench, report: Progress
+    candidate: Model, origin: Origin, bench: Workbench, progress: Progress
 ) -> tuple[str | None, tuple[Validation, ...]]:
     """Return what is wrong with a candidate, if anything, and how close its outputs are."""
     if not origin.validate and candidate.is_external:
@@ -134,7 +135,7 @@ def _check(
         origin.samples,
         origin.providers,
         origin.threads,
-        progress=lambda share: report("validating", share),
+        progress=lambda share: progress("validating", share),
     )
     problems = (each.problem for each in validation)
     return next((each for each in problems if each is not None), None), validation

@@ -1,4 +1,4 @@
-"""Models in the form in which ONNX Runtime opens them: bytes, or files where they are too large."""
+"""Models as ONNX Runtime opens them: bytes, or files where they are too large."""
 
 from __future__ import annotations
 

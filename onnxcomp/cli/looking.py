@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from importlib.metadata import version
-from pathlib import Path
+from pathlib import Path  # noqa: TC003 - click asks for it at run time
 from typing import Any
 
 import click

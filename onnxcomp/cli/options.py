@@ -60,7 +60,7 @@ def _without_none(annotation: Any) -> Any:
     return next((each for each in kinds if each in (int, float, str)), kinds[0])
 
 
-def _type(annotation: Any, field: FieldInfo) -> click.ParamType:
+def _type(annotation: Any, field: FieldInfo) -> click.ParamType[Any]:
     if get_origin(annotation) is Literal:
         values = get_args(annotation)
         if all(isinstance(each, int) for each in values):
@@ -76,9 +76,7 @@ def _type(annotation: Any, field: FieldInfo) -> click.ParamType:
 
 
 def _bound(field: FieldInfo, which: str) -> Any:
-    return next(
-        (getattr(each, which) for each in field.metadata if hasattr(each, which)), None
-    )
+    return next((getattr(each, which) for each in field.metadata if hasattr(each, which)), None)
 
 
 class _NumberChoice(click.Choice[int]):
@@ -87,9 +85,7 @@ class _NumberChoice(click.Choice[int]):
     def __init__(self, values: tuple[int, ...]) -> None:
         super().__init__(values)
 
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> int:
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         """Return the number that a text names."""
         text = str(value)
         number = int(text) if text.isdecimal() else value

@@ -33,8 +33,8 @@ def data_option() -> click.Option:
     return click.Option(
         ["--data"],
         type=click.Path(path_type=Path),
-        help="Inputs: one .npz (axis 0 counts the samples), a .npy for a single input, a folder of "
-        ".npz (each a complete feed), or ONNX test_data_set folders. Made up if not given.",
+        help="Inputs: one .npz (axis 0 counts the samples), a .npy for a single input, a folder "
+        "of .npz (each a complete feed), or ONNX test_data_set folders. Made up if not given.",
     )
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import onnx_graphsurgeon as gs
     from numpy.typing import NDArray
 
-    from onnxcomp.graph.model import Graph, Model
+    from onnxcomp.graph.model import Model
 
 FLOATS = {
     np.dtype(kind) for kind in (np.float16, np.float32, np.float64, ml_dtypes.bfloat16)
@@ -128,10 +128,14 @@ class Weight:
         return self.tensor.values
 
     @property
-    def output_axis(self) -> int | None:
-        """The axis along which the readers' output channels (for Gather: rows) lie, if they agree."""
+    def output_axis(self) -> int:
+        """The axis along which the readers' output channels (for Gather: rows) lie.
+
+        Readers that disagree, or layout operators on the way, leave a guess: the first axis is
+        where most exporters put them.
+        """
         axes = {_output_axis(reader, len(self.shape)) for reader in self.readers}
-        return axes.pop() if len(axes) == 1 else None
+        return axes.pop() if len(axes) == 1 else 0
 
     @property
     def is_depthwise(self) -> bool:
@@ -237,21 +241,15 @@ def _only_moves_constants(node: gs.Node) -> bool:
     return True
 
 
-def _output_axis(reader: Reader, rank: int) -> int | None:
-    if not reader.is_direct:
-        return None
+def _output_axis(reader: Reader, rank: int) -> int:
     node, place = reader.node, reader.place
-    if node.op in {"Conv", "Gather"}:
-        return int(node.attrs.get("axis", 0))
-    if node.op == "ConvTranspose":
-        return 1 if int(node.attrs.get("group", 1)) == 1 else None
-    if node.op in {"LSTM", "GRU", "RNN"}:
+    if not reader.is_direct:
+        return 0
+    if node.op in {"ConvTranspose", "LSTM", "GRU", "RNN"}:
         return 1
     if node.op == "MatMul":
         return rank - 1 if place == 1 else rank - 2
     if node.op == "Gemm":
-        transposed = bool(node.attrs.get("transB" if place == 1 else "transA", 0))
-        return int(transposed != (place == 1)) if place == 0 else int(not transposed)
-    return None
-
-
+        is_transposed = bool(node.attrs.get("transB" if place == 1 else "transA", 0))
+        return int(is_transposed == (place == 0))
+    return int(node.attrs.get("axis", 0)) % rank

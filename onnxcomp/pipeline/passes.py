@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class Stage(IntEnum):
-    """Where a pass belongs in a pipeline: what comes later absorbs the error of what came before."""
+    """Where a pass belongs in a pipeline: later ones absorb the error of earlier ones."""
 
     SIMPLIFY = 1
     PRUNE_CHANNELS = 2

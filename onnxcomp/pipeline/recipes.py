@@ -39,7 +39,11 @@ def parse_recipe(data: Any) -> tuple[Pass, ...]:
     Raises:
         OptionError: The data has another form, an unknown pass or a wrong option.
     """
-    if not isinstance(data, dict) or set(data) != {"passes"} or not isinstance(data["passes"], list):
+    if (
+        not isinstance(data, dict)
+        or set(data) != {"passes"}
+        or not isinstance(data["passes"], list)
+    ):
         raise OptionError("a recipe is a list of tables called 'passes', and nothing else")
     return tuple(_parse_entry(entry) for entry in data["passes"])
 

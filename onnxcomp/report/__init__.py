@@ -1,7 +1,13 @@
 """What a run did and what it cost: as data, as tables, as HTML."""
 
 from onnxcomp.report.inspection import Inspection, inspect_model, inspection_table
-from onnxcomp.report.records import FileRecord, Report, Step
+from onnxcomp.report.records import (
+    FileRecord,
+    Report,
+    Step,
+    record_of_data,
+    record_of_files,
+)
 from onnxcomp.report.tables import report_html, report_table
 
 __all__ = [
@@ -11,6 +17,8 @@ __all__ = [
     "Step",
     "inspect_model",
     "inspection_table",
+    "record_of_data",
+    "record_of_files",
     "report_html",
     "report_table",
 ]

@@ -1,4 +1,4 @@
-"""What a run did and what it cost, as data: the library's report and the ``--json`` of commands."""
+"""What a run did and what it cost, as data: what ``--json`` prints."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import zstandard
 from pydantic import BaseModel, ConfigDict, Field, computed_field
 
-from onnxcomp.benchmarking import Benchmark  # noqa: TC001 - pydantic reads the annotations
-from onnxcomp.validation import Metric, Validation  # noqa: TC001 - likewise
-from onnxcomp.verdicts import Verdict  # noqa: TC001 - likewise
+from onnxcomp.benchmarking import Benchmark
+from onnxcomp.validation import Metric, Validation
+from onnxcomp.verdicts import Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -41,34 +41,34 @@ class FileRecord(Record):
     zstd_bytes: int
     sha256: str
 
-    @staticmethod
-    def of_bytes(data: bytes) -> FileRecord:
-        """Measure a model in memory."""
-        return FileRecord(
-            path=None,
-            bytes=len(data),
-            zstd_bytes=len(zstandard.ZstdCompressor(level=ZSTD_LEVEL).compress(data)),
-            sha256=hashlib.sha256(data).hexdigest(),
-        )
 
-    @staticmethod
-    def of_files(paths: Sequence[Path]) -> FileRecord:
-        """Measure a model on disk: the model file first, then its data files."""
-        digest = hashlib.sha256()
-        compressed = 0
-        for path in paths:
-            compressor = zstandard.ZstdCompressor(level=ZSTD_LEVEL).compressobj()
-            with path.open("rb") as file:
-                while chunk := file.read(1 << 22):
-                    digest.update(chunk)
-                    compressed += len(compressor.compress(chunk))
-            compressed += len(compressor.flush())
-        return FileRecord(
-            path=str(paths[0]),
-            bytes=sum(path.stat().st_size for path in paths),
-            zstd_bytes=compressed,
-            sha256=digest.hexdigest(),
-        )
+def record_of_data(data: bytes) -> FileRecord:
+    """Measure a model in memory."""
+    return FileRecord(
+        path=None,
+        bytes=len(data),
+        zstd_bytes=len(zstandard.ZstdCompressor(level=ZSTD_LEVEL).compress(data)),
+        sha256=hashlib.sha256(data).hexdigest(),
+    )
+
+
+def record_of_files(paths: Sequence[Path]) -> FileRecord:
+    """Measure a model on disk: the model file first, then its data files."""
+    digest = hashlib.sha256()
+    compressed = 0
+    for path in paths:
+        compressor = zstandard.ZstdCompressor(level=ZSTD_LEVEL).compressobj()
+        with path.open("rb") as file:
+            while chunk := file.read(1 << 22):
+                digest.update(chunk)
+                compressed += len(compressor.compress(chunk))
+        compressed += len(compressor.flush())
+    return FileRecord(
+        path=str(paths[0]),
+        bytes=sum(path.stat().st_size for path in paths),
+        zstd_bytes=compressed,
+        sha256=digest.hexdigest(),
+    )
 
 
 class Step(Record):

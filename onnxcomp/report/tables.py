@@ -111,7 +111,9 @@ def validation_table(validations: Iterable[Validation]) -> Table:
 def _summary(report: Report) -> Table:
     table = Table("", "original", "result", "ratio or drop", title="result")
     source, output = report.source, report.output
-    table.add_row("file", size(source.bytes), size(output.bytes), f"{report.size_ratio:.2f} x smaller")
+    table.add_row(
+        "file", size(source.bytes), size(output.bytes), f"{report.size_ratio:.2f} x smaller"
+    )
     table.add_row(
         "file after zstd",
         size(source.zstd_bytes),
@@ -141,7 +143,9 @@ def _add_benchmark(table: Table, benchmark: Benchmark) -> None:
         ("latency", benchmark.latency_ratio, benchmark.control),
         ("CPU time", benchmark.cpu_ratio, benchmark.cpu_control),
     ):
-        table.add_row(f"{what} {where}", _interval(control), _interval(ratio), f"{ratio.median:.2f} x")
+        table.add_row(
+            f"{what} {where}", _interval(control), _interval(ratio), f"{ratio.median:.2f} x"
+        )
     table.add_row(f"load time {where}", "", "", f"{benchmark.load_ratio:.2f} x")
     memory = benchmark.peak_memory
     table.add_row(

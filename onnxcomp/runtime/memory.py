@@ -70,7 +70,7 @@ def _peak() -> int:
         for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines():
             if line.startswith("VmHWM:"):
                 return int(line.split()[1]) * _KIBIBYTE
-    import psutil  # type: ignore[import-untyped]  # noqa: PLC0415
+    import psutil  # noqa: PLC0415
 
     memory = psutil.Process().memory_info()
     if hasattr(memory, "peak_wset"):

@@ -13,7 +13,6 @@ from onnxcomp.stores import FOLDING_LIMIT
 from onnxcomp.verdicts import Verdict
 from passes.cluster.coding import (
     Coding,
-    EntryType,
     code_exactly,
     code_groups,
     code_scaled,
@@ -94,7 +93,9 @@ class Cluster(Pass):
         del context
         if self.clusters is None and self.bits * self.width > 8:  # noqa: PLR2004 - a byte
             most = 8 // self.width
-            raise OptionError(f"{self.name}: bits = {self.bits}: at most {most} with width = {self.width}")
+            raise OptionError(
+                f"{self.name}: bits = {self.bits}: at most {most} with width = {self.width}"
+            )
         if self.granularity == "group" and (self.share == "model" or self.width > 1):
             raise OptionError(
                 f"{self.name}: granularity = 'group' has codebooks of its own and width 1; "
@@ -171,7 +172,7 @@ class Cluster(Pass):
         return None
 
     def _code(
-        self, values: NDArray[Any], axis: int | None, common: NDArray[Any] | None, seed: int
+        self, values: NDArray[Any], axis: int, common: NDArray[Any] | None, seed: int
     ) -> tuple[Coding, str]:
         size = self.codebook_size
         exact = code_exactly(values, size) if self.width == 1 else None
@@ -179,9 +180,9 @@ class Cluster(Pass):
             return exact, f"{len(exact.codebook.entries)} distinct values, stored exactly"
         if self.width > 1:
             along = axis if self.granularity == "scale" else None
-            vectors = code_vectors(values, size, self.width, self.entries, along, seed)
+            vectors = code_vectors(values, size, self.width, self.entries, axis=along, seed=seed)
             return vectors, f"{size} vectors of {self.width}"
-        if self.granularity == "group" and axis is not None:
+        if self.granularity == "group":
             grouped = code_groups(values, size, self.entries, axis, self.group_size)
             return grouped, f"{grouped.codebook.groups} codebooks of {size}"
         if self.granularity == "tensor" and common is None:

@@ -124,6 +124,9 @@ def code_scaled(
     Scales start as root mean squares; codebook and least-squares scales are then fitted in turn.
 
     Args:
+        values: The weight.
+        clusters: Entries of the codebook.
+        kind: Type in which they are stored.
         axis: The axis of the output channels; None for one scale.
         book: A codebook that is given, so that only the scales are fitted.
     """
@@ -146,11 +149,21 @@ def code_scaled(
 
 
 def code_vectors(
-    values: NDArray[Any], entries: int, width: int, kind: EntryType, axis: int | None, seed: int
+    values: NDArray[Any],
+    entries: int,
+    width: int,
+    kind: EntryType,
+    *,
+    axis: int | None,
+    seed: int,
 ) -> Coding:
     """Code ``width`` neighbouring weights at a time with one codebook of vectors.
 
     Args:
+        values: The weight.
+        entries: Vectors of the codebook.
+        width: Weights that one of them stands for.
+        kind: Type in which they are stored.
         axis: The axis of the output channels, whose root mean squares become scales; None for
             no scale.
         seed: Where the search for a codebook starts.
@@ -186,8 +199,8 @@ def divisor(scale: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
 def root_mean_square(values: NDArray[Any], axis: int | None) -> Floats:
     """Root mean square per channel of ``axis``, or of all, so shaped that it broadcasts.
 
-    A channel that vanishes beside the largest gives 0, and so will its decoded weights be: exporters
-    leave such channels behind, and dividing by them would pass the range of float32.
+    A channel that vanishes beside the largest gives 0, and so will its decoded weights be: there
+    are models with such channels, and dividing by them would pass the range of float32.
     """
     shape = [1] * values.ndim
     if axis is not None:
@@ -195,7 +208,7 @@ def root_mean_square(values: NDArray[Any], axis: int | None) -> Floats:
     total = np.zeros(shape)
     for _, block, of_block in _blocks(values, total):
         square = np.square(block, dtype=np.float64)
-        of_block += square.sum(axis=_axes_of(total), keepdims=True)
+        np.add(of_block, square.sum(axis=_axes_of(total), keepdims=True), out=of_block)
     scale = np.sqrt(total * (total.size / values.size))
     return np.where(scale > scale.max() * NEGLIGIBLE, scale, 0.0)
 
@@ -219,6 +232,7 @@ def quantize_entries(
         entries: Shape (groups * entries a group, width).
         kind: The wished type; no wider than ``computed``.
         computed: The type in which the decoding looks entries up.
+        groups: How many codebooks they are.
     """
     if kind == "int8":
         largest = float(np.abs(entries).max())

@@ -53,5 +53,5 @@ def share_identical(model: Model, chosen_by: Pass) -> list[Verdict]:
 def _content(weight: Weight) -> tuple[object, ...]:
     digest = hashlib.sha256()
     for row in weight.load():
-        digest.update(np.ascontiguousarray(row).view(np.uint8))
+        digest.update(np.ascontiguousarray(row).data)
     return weight.dtype, weight.shape, digest.hexdigest()

@@ -1,0 +1,18 @@
+"""What every pass must do, as checks that the author of a pass can run.
+
+::
+
+    import pytest
+    from onnxcomp.testing import checks
+    from my_passes import MyPass
+
+    @pytest.mark.parametrize("check", checks(MyPass()), ids=str)
+    def test_my_pass(check, tmp_path):
+        check(tmp_path)
+"""
+
+from onnxcomp.testing.checks import Check, check_pass, checks
+from onnxcomp.testing.models import small_models
+from onnxcomp.testing.small_model import SmallModel
+
+__all__ = ["Check", "SmallModel", "check_pass", "checks", "small_models"]

@@ -1,0 +1,195 @@
+"""What holds for every pass on every model."""
+
+from __future__ import annotations
+
+from collections import Counter
+from math import isfinite
+from typing import TYPE_CHECKING
+
+import onnx
+
+from onnxcomp.api import Settings, compress
+from onnxcomp.graph import copy_model, load_model, weights
+from onnxcomp.pipeline import Context, Offer
+from onnxcomp.runtime import open_session, read_samples
+from onnxcomp.testing.expectations import expect
+from onnxcomp.validation import validate
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from onnxcomp.api import Compressed
+    from onnxcomp.graph import Weight
+    from onnxcomp.pipeline import Pass
+    from onnxcomp.report import Step
+    from onnxcomp.testing.small_model import SmallModel
+
+UNTIMED = Settings(bench=False)
+OWN_METADATA = "onnxcomp."
+RESULT = "result.onnx"
+MOST_DIFFERENCE = 1e-9
+"""Relative difference of two errors that are computed alike."""
+
+
+def check_result(subject: Pass, model: SmallModel, folder: Path) -> None:
+    """The result is a valid model with the original's interface, and the report on it is true."""
+    original, before = _load(model, folder)
+    compressed = _run(subject, model, folder)
+    after = _load(model, folder)[0]
+    expect(after == original, "the model that came was changed")
+    _check_verdicts(subject, compressed.report.steps[0], before)
+    _check_size(subject, compressed, folder)
+    _check_interface(original, onnx.load(folder / RESULT))
+    _check_outputs(model, folder)
+
+
+def check_repeats(subject: Pass, model: SmallModel, folder: Path) -> None:
+    """The same bytes come out each time, and no more of them from what came out."""
+    files = []
+    for name in ("first", "second"):
+        place = folder / name
+        place.mkdir()
+        files.append(_files(_run(subject, model, folder), place))
+    expect(files[0] == files[1], "two runs give different bytes")
+    again = compress(
+        folder / "first" / "model.onnx", [subject], data=list(model.feeds), settings=UNTIMED
+    )
+    _check_kept(again.report.steps[0])
+    if subject.saves_bytes:
+        report = again.report
+        grown = report.output.bytes - report.source.bytes
+        expect(grown <= 0, f"a second run makes the file {grown} bytes larger")
+
+
+def check_selection(subject: Pass, model: SmallModel, folder: Path) -> None:
+    """A pass that may change no tensor changes nothing, not a byte of the file."""
+    source = model.source(folder)
+    for options in ({"exclude": ("*",)}, {"include": ("no tensor is called so",)}):
+        limited = subject.model_copy(update=options)
+        compressed = compress(source, [limited], data=list(model.feeds), settings=UNTIMED)
+        step = compressed.report.steps[0]
+        expect(step.status == "nothing", f"{options} leaves the status at {step.status!r}")
+        expect(not step.changed, f"{options} leaves tensors changed")
+        if isinstance(source, bytes):
+            expect(compressed.to_bytes() == source, f"{options} changes the file")
+    names = [each.name for each in _run(subject, model, folder).report.steps[0].changed]
+    for name in names[:1]:
+        limited = subject.model_copy(update={"include": (name,)})
+        changed = limited.apply(load_model(source), Context())
+        found = {each.name for each in changed if each.verdict == "changed"}
+        expect(found == {name}, f"include = [{name!r}] changes {sorted(found)}")
+
+
+def check_offers(subject: Pass, model: SmallModel, folder: Path) -> None:
+    """What is offered for a weight is what applying it does, and offering does nothing."""
+    graph = load_model(model.source(folder))
+    for weight in weights(graph):
+        if weight.unsuitable is not None:
+            continue
+        held = weight.tensor.held
+        offers = list(subject.offers(weight, Context()))
+        expect(weight.tensor.held is held, f"offering for {weight.name!r} changed it")
+        for offer in offers:
+            _check_offer(subject, offer, weight)
+        for offer in offers[:1]:
+            verdicts = offer.configured.apply(copy_model(graph), Context())
+            changed = [each for each in verdicts if each.verdict == "changed"]
+            done = next((each for each in changed if each.name == weight.name), None)
+            expect(done is not None, f"an offer for {weight.name!r} changes nothing")
+            if done is not None:
+                _check_offer_was_true(offer, done.bytes_after, done.error)
+
+
+def _run(subject: Pass, model: SmallModel, folder: Path) -> Compressed:
+    compressed = compress(
+        model.source(folder), [subject], data=list(model.feeds), settings=UNTIMED
+    )
+    _check_kept(compressed.report.steps[0])
+    return compressed
+
+
+def _check_kept(step: Step) -> None:
+    expect(step.status != "rolled_back", f"the step was rolled back: {step.reason}")
+    is_changed = bool(step.changed)
+    expect(is_changed == (step.status == "applied"), f"status {step.status!r} is wrong")
+
+
+def _load(model: SmallModel, folder: Path) -> tuple[onnx.ModelProto, list[Weight]]:
+    source = model.source(folder)
+    proto = onnx.load_from_string(source) if isinstance(source, bytes) else onnx.load(source)
+    return proto, list(weights(load_model(source)))
+
+
+def _check_verdicts(subject: Pass, step: Step, before: list[Weight]) -> None:
+    expected = Counter(weight.name for weight in before)
+    found = Counter(each.name for each in step.tensors)
+    expect(found == expected, f"verdicts on {found}, weights are {expected}")
+    for each in step.tensors:
+        about = f"the verdict on {each.name!r}"
+        expect(each.reason, f"{about} gives no reason")
+        expect(min(each.bytes_before, each.bytes_after) >= 0, f"{about} has less than no bytes")
+        if each.verdict == "skipped":
+            expect(each.bytes_before == each.bytes_after, f"{about} skipped it and saved bytes")
+            continue
+        error = each.error
+        expect(error is not None and isfinite(error) and error >= 0, f"{about}: error {error}")
+        smaller = each.bytes_after < each.bytes_before
+        expect(smaller or not subject.saves_bytes, f"{about} saves no bytes")
+
+
+def _check_size(subject: Pass, compressed: Compressed, folder: Path) -> None:
+    report = compressed.report
+    sizes = f"{report.source.bytes} bytes became {report.output.bytes}"
+    expect(report.output.bytes <= report.source.bytes or not subject.saves_bytes, sizes)
+    written = compressed.save(folder / RESULT).output
+    expect(written.bytes == report.output.bytes, f"the file has {written.bytes} bytes: {sizes}")
+
+
+def _check_interface(original: onnx.ModelProto, result: onnx.ModelProto) -> None:
+    expect(_inputs(result) == _inputs(original), "the inputs were changed")
+    expect(list(result.graph.output) == list(original.graph.output), "the outputs were changed")
+    metadata = {entry.key: entry.value for entry in original.metadata_props}
+    kept = {
+        entry.key: entry.value
+        for entry in result.metadata_props
+        if entry.key in metadata or not entry.key.startswith(OWN_METADATA)
+    }
+    expect(kept == metadata, f"the metadata {metadata} became {kept}")
+
+
+def _inputs(proto: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
+    """Return what a caller feeds: before IR version 4 initializers are inputs too."""
+    held = {tensor.name for tensor in proto.graph.initializer}
+    return [each for each in proto.graph.input if each.name not in held]
+
+
+def _check_outputs(model: SmallModel, folder: Path) -> None:
+    """Check and run the file that was written; nothing that the run before found is believed."""
+    source, path = model.source(folder), folder / RESULT
+    onnx.checker.check_model(path)
+    session = open_session(source)
+    samples = read_samples(list(model.feeds), session.inputs)
+    (validation,) = validate(source, path, samples)
+    expect(validation.problem is None, f"{validation.problem}")
+
+
+def _check_offer(subject: Pass, offer: Offer, weight: Weight) -> None:
+    about = f"an offer for {weight.name!r}"
+    expect(isinstance(offer, Offer), f"{about} is a {type(offer).__name__}")
+    expect(type(offer.configured) is type(subject), f"{about} is another pass")
+    expect(offer.configured.selects(weight.name), f"{about} does not select it")
+    expect(offer.nbytes > 0, f"{about} has {offer.nbytes} bytes")
+    smaller = offer.nbytes < weight.tensor.nbytes
+    expect(smaller or not subject.saves_bytes, f"{about} saves no bytes")
+    expect(isfinite(offer.error) and offer.error >= 0, f"{about} has the error {offer.error}")
+
+
+def _check_offer_was_true(offer: Offer, nbytes: int, error: float | None) -> None:
+    about = f"{offer.nbytes} bytes at an error of {offer.error} were offered"
+    close = error is not None and abs(error - offer.error) <= MOST_DIFFERENCE * offer.error
+    expect(nbytes == offer.nbytes and close, f"{about}, {nbytes} at {error} were had")
+
+
+def _files(compressed: Compressed, folder: Path) -> dict[str, bytes]:
+    compressed.save(folder / "model.onnx")
+    return {path.name: path.read_bytes() for path in folder.iterdir()}

@@ -1,0 +1,176 @@
+"""Small models of the usual kinds: layers of various types in one graph."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+
+from onnxcomp.testing.small_model import (
+    FEEDS,
+    Random,
+    SmallModel,
+    constant_node,
+    parsed,
+)
+
+MLP = """
+<ir_version: 8, opset_import: ["" : 17]>
+mlp (float[4, 64] x) => (float[4, 10] y) {
+    a = Gemm <transB = 1> (x, w1, b1)
+    b = Relu(a)
+    c = MatMul(b, w2)
+    d = Add(c, b2)
+    e = Relu(d)
+    y = Gemm(e, w3, b3)
+}
+"""
+
+
+def mlp() -> SmallModel:
+    """Three dense layers: Gemm both ways round, and MatMul."""
+    random = Random("mlp")
+    return SmallModel("mlp", parsed(MLP, _dense(random)), random.feeds("x", 4, 64))
+
+
+def dynamic_batch() -> SmallModel:
+    """A batch of any size."""
+    random = Random("dynamic_batch")
+    text = MLP.replace("float[4,", "float[batch,")
+    feeds = tuple({"x": random.floats(size, 64)} for size in (1, 2, 5))
+    return SmallModel("dynamic_batch", parsed(text, _dense(random)), feeds)
+
+
+def external_data() -> SmallModel:
+    """Weights in a file beside the model."""
+    random = Random("external_data")
+    proto = parsed(MLP, _dense(random))
+    return SmallModel("external_data", proto, random.feeds("x", 4, 64), is_external=True)
+
+
+def opset_9() -> SmallModel:
+    """Opset 9 and IR version 3, in which every initializer is listed as an input too."""
+    random = Random("opset_9")
+    weights = _dense(random)
+    proto = parsed(MLP.replace("17", "9").replace("ir_version: 8", "ir_version: 3"), weights)
+    proto.graph.input.extend(
+        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, values.shape)
+        for name, values in weights.items()
+    )
+    return SmallModel("opset_9", proto, random.feeds("x", 4, 64))
+
+
+def constant_nodes() -> SmallModel:
+    """Weights in Constant nodes, as some exporters leave them."""
+    random = Random("constant_nodes")
+    proto = parsed(MLP, {})
+    nodes = [constant_node(name, values) for name, values in _dense(random).items()]
+    computing = list(proto.graph.node)
+    del proto.graph.node[:]
+    proto.graph.node.extend([*nodes, *computing])
+    return SmallModel("constant_nodes", proto, random.feeds("x", 4, 64))
+
+
+def float16() -> SmallModel:
+    """Weights, inputs and outputs in float16."""
+    random = Random("float16")
+    weights = {name: values.astype(np.float16) for name, values in _dense(random).items()}
+    feeds = tuple({"x": feed["x"].astype(np.float16)} for feed in random.feeds("x", 4, 64))
+    return SmallModel("float16", parsed(MLP.replace("float[", "float16["), weights), feeds)
+
+
+def convnet() -> SmallModel:
+    """Convolutions: plain, depthwise, grouped and transposed, with normalisation."""
+    random = Random("convnet")
+    text = """
+    <ir_version: 8, opset_import: ["" : 17]>
+    convnet (float[N, 3, 12, 12] image) => (float[N, 10] logits, float[N, 8, 24, 24] map) {
+        a = Conv <kernel_shape = [3, 3], pads = [1, 1, 1, 1]> (image, first)
+        n = BatchNormalization (a, gain, shift, mean, variance)
+        r = Relu(n)
+        d = Conv <kernel_shape = [3, 3], pads = [1, 1, 1, 1], group = 32> (r, depthwise)
+        g = Conv <kernel_shape = [3, 3], pads = [1, 1, 1, 1], group = 4> (d, grouped, bias)
+        s = Relu(g)
+        map = ConvTranspose <kernel_shape = [2, 2], strides = [2, 2]> (s, transposed)
+        p = GlobalAveragePool(s)
+        f = Flatten(p)
+        logits = Gemm <transB = 1> (f, head, head_bias)
+    }
+    """
+    weights = {
+        "first": random.weight(32, 3, 3, 3),
+        "gain": 1 + 0.1 * random.floats(32),
+        "shift": random.floats(32),
+        "mean": random.floats(32),
+        "variance": 1 + 0.1 * np.abs(random.floats(32)),
+        "depthwise": random.weight(32, 1, 3, 3),
+        "grouped": random.weight(48, 8, 3, 3),
+        "bias": random.floats(48),
+        "transposed": random.weight(48, 8, 2, 2),
+        "head": random.weight(10, 48),
+        "head_bias": random.floats(10),
+    }
+    return SmallModel("convnet", parsed(text, weights), random.feeds("image", 2, 3, 12, 12))
+
+
+def tied() -> SmallModel:
+    """An embedding that is also the output layer, and a matrix that two layers use."""
+    random = Random("tied")
+    text = """
+    <ir_version: 10, opset_import: ["" : 21]>
+    tied (int64[N, L] ids) => (float[N, L, 120] scores) {
+        h = Gather(embedding, ids)
+        a = MatMul(h, twice)
+        b = Tanh(a)
+        c = MatMul(b, twice)
+        turned = Transpose <perm = [1, 0]> (embedding)
+        scores = MatMul(c, turned)
+    }
+    """
+    weights = {"embedding": random.weight(120, 48), "twice": random.weight(48, 48)}
+    feeds = tuple({"ids": random.integers(120, 2, 7)} for _ in range(FEEDS))
+    return SmallModel("tied", parsed(text, weights), feeds)
+
+
+def recurrent() -> SmallModel:
+    """An LSTM in both directions and a GRU."""
+    random = Random("recurrent")
+    text = """
+    <ir_version: 8, opset_import: ["" : 17]>
+    recurrent (float[L, N, 24] x) => (float[L, 1, N, 32] y, float[1, N, 32] last) {
+        a = LSTM <hidden_size = 16, direction = "bidirectional"> (x, lstm_w, lstm_r, lstm_b)
+        b = Transpose <perm = [0, 2, 1, 3]> (a)
+        c = Reshape(b, join)
+        y, last = GRU <hidden_size = 32, linear_before_reset = 1> (c, gru_w, gru_r, gru_b)
+    }
+    """
+    weights = {
+        "lstm_w": random.weight(2, 64, 24),
+        "lstm_r": random.weight(2, 64, 16),
+        "lstm_b": random.floats(2, 128),
+        "join": np.array([0, 0, 32]),
+        "gru_w": random.weight(1, 96, 32),
+        "gru_r": random.weight(1, 96, 32),
+        "gru_b": random.floats(1, 192),
+    }
+    return SmallModel("recurrent", parsed(text, weights), random.feeds("x", 5, 2, 24))
+
+
+def no_weights() -> SmallModel:
+    """Nothing to compress."""
+    random = Random("no_weights")
+    text = """
+    <ir_version: 8, opset_import: ["" : 17]>
+    no_weights (float[N, 8] x) => (float[N, 8] y) { a = Softmax(x)  y = Mul(a, x) }
+    """
+    return SmallModel("no_weights", parsed(text, {}), random.feeds("x", 3, 8))
+
+
+def _dense(random: Random) -> dict[str, np.ndarray]:
+    return {
+        "w1": random.weight(96, 64),
+        "b1": random.floats(96),
+        "w2": random.weight(96, 80),
+        "b2": random.floats(80),
+        "w3": random.weight(80, 10),
+        "b3": random.floats(10),
+    }

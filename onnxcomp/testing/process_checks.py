@@ -1,0 +1,37 @@
+"""What takes processes of their own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+from onnxcomp.testing.expectations import expect
+from onnxcomp.testing.plain_models import mlp
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from onnxcomp.pipeline import Pass
+
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+MAIN = "from onnxcomp.cli import main; main()"
+
+
+def check_threads(subject: Pass, folder: Path) -> None:
+    """The command gives the same bytes with one thread as with two."""
+    source = folder / "model.onnx"
+    source.write_bytes(mlp().proto.SerializeToString(deterministic=True))
+    results = []
+    for threads in ("1", "2"):
+        target = folder / f"{threads}.onnx"
+        command = [sys.executable, "-c", MAIN, subject.name, str(source), "-o", str(target)]
+        options = ["--threads", threads, "--no-bench", "--quiet"]
+        environment = os.environ | dict.fromkeys(THREADS, threads)
+        done = subprocess.run(  # noqa: S603 - this interpreter, and nothing of a stranger's
+            [*command, *options], env=environment, capture_output=True, text=True, check=False
+        )
+        expect(done.returncode == 0, f"with {threads} threads the command fails: {done.stderr}")
+        results.append(target.read_bytes())
+    expect(results[0] == results[1], "another number of threads gives other bytes")
