@@ -124,7 +124,7 @@ def compress(
             output=output.model_copy(update={"path": None}),
             steps=tuple(steps),
             validation=validation,
-            metric=metric_of(origin, runnable, settings),
+            metric=metric_of(origin, runnable),
         )
         missed = missed_floor(report, settings)
         if missed is not None:
@@ -175,6 +175,6 @@ def compare(
             source=records[0],
             output=records[1],
             validation=validation,
-            metric=metric_of(origin, runnables[1], settings),
+            metric=metric_of(origin, runnables[1]),
             benchmark=benchmarks_of(origin, runnables[1], settings, progress),
         )

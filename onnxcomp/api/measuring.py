@@ -14,8 +14,6 @@ from onnxcomp.runtime import open_session, samples_for
 from onnxcomp.validation import Metric, evaluate, load_evaluator
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from onnxcomp.api.settings import Settings
     from onnxcomp.graph import Model
     from onnxcomp.report import Report
@@ -39,8 +37,12 @@ def origin_of(runnable: bytes | Path, source: FileRecord, data: Any, settings: S
     Raises:
         DataError: The samples do not fit the model.
         ModelError: The original does not run.
+        OptionError: There is no such evaluator.
         ProviderError: A provider is not installed here.
     """
+    evaluator = settings.evaluate
+    if isinstance(evaluator, str):
+        evaluator = load_evaluator(evaluator)
     samples = None
     if settings.validation or settings.bench:
         session = open_session(runnable, settings.provider[0], settings.threads)
@@ -51,22 +53,20 @@ def origin_of(runnable: bytes | Path, source: FileRecord, data: Any, settings: S
         sha256=source.sha256,
         version=version("onnxcomp"),
         samples=samples,
+        evaluator=evaluator,
         validate=settings.validation,
         providers=settings.provider,
         threads=settings.threads,
     )
 
 
-def metric_of(origin: Origin, runnable: bytes | Path, settings: Settings) -> Metric | None:
+def metric_of(origin: Origin, runnable: bytes | Path) -> Metric | None:
     """Evaluate both models by the task metric, where one is asked for."""
-    if settings.evaluate is None:
+    evaluator = origin.evaluator
+    if evaluator is None:
         return None
-    if isinstance(settings.evaluate, str):
-        evaluator: Callable[..., Any] = load_evaluator(settings.evaluate)
-    else:
-        evaluator = settings.evaluate
     original, result = (
-        evaluate(model, evaluator, settings.provider[0], settings.threads)
+        evaluate(model, evaluator, origin.providers[0], origin.threads)
         for model in (origin.model, runnable)
     )
     return Metric(original=original, result=result)

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from time import perf_counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from onnxcomp.api.workbench import Workbench, complaint
 from onnxcomp.errors import OnnxcompError, PassError
@@ -40,6 +40,7 @@ class Origin:
         sha256: Of the original's files.
         version: Of onnxcomp.
         samples: What both are fed; None where nothing is to be run.
+        evaluator: The task metric; None where none is asked for.
         validate: Whether results are run and compared.
         providers: Execution providers to check on.
         threads: Threads of a run; 0 leaves it to ONNX Runtime.
@@ -50,6 +51,7 @@ class Origin:
     sha256: str
     version: str
     samples: Samples | None
+    evaluator: Callable[..., Any] | None
     validate: bool
     providers: tuple[str, ...]
     threads: int

@@ -10,7 +10,7 @@ import click
 from onnxcomp.api import Compressed, Settings, compress
 from onnxcomp.cli.console import progress_bars, show
 from onnxcomp.cli.options import options_of, taken
-from onnxcomp.errors import FloorError
+from onnxcomp.errors import FloorError, ModelError
 from onnxcomp.pipeline import Pass, read_recipe
 from onnxcomp.report import report_table
 
@@ -103,6 +103,7 @@ def run_command() -> click.Command:
 def write(passes: Sequence[Pass], given: dict[str, Any]) -> None:
     """Run passes, write the result, and say what was done."""
     settings = Settings.model_validate(taken(Settings, given))
+    _check_folder(given["output"])
     try:
         with progress_bars(quiet=given["quiet"]) as tell:
             compressed = compress(
@@ -113,6 +114,13 @@ def write(passes: Sequence[Pass], given: dict[str, Any]) -> None:
             _say(error.compressed.report, given)
         raise
     _say(compressed.save(given["output"]), given)
+
+
+def _check_folder(output: Path) -> None:
+    """Refuse a target that cannot be written before hours of work, not after."""
+    folder = output.parent
+    if not folder.is_dir():
+        raise ModelError(f"cannot write {str(output)!r}: no folder {str(folder)!r}; make it first")
 
 
 def _say(report: Report, given: dict[str, Any]) -> None:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import secrets
 import shutil
+import zlib
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
+import numpy as np
 import onnx
 
 from onnxcomp.errors import ModelError
@@ -19,8 +21,8 @@ from onnxcomp.graph.writing import count_bytes, write_model
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from concurrent.futures import Executor, Future
 
-    import numpy as np
     from numpy.typing import NDArray
 
     from onnxcomp.graph.model import Model
@@ -30,6 +32,8 @@ PAGE = 4096
 
 LINE = 64
 """Tensors below a mebibyte start at multiples of this."""
+
+MEBIBYTE = 1 << 20
 
 CHUNK = 1 << 24
 """Bytes that are written at a time."""
@@ -42,7 +46,7 @@ def save_model(model: Model, path: str | Path, *, lower: bool = True) -> list[Pa
     """Write a model so that ``path`` holds either what it held before or the whole new model.
 
     Weights of a model that had external data, or that is too large for one message, go into one
-    data file beside it, whose name ends in the hash of its content. The message is renamed into
+    data file beside it, whose name ends in a checksum of its content. The message is renamed into
     place after the data is on disk; a data file that only the replaced model used is removed.
 
     Args:
@@ -71,10 +75,12 @@ def save_model(model: Model, path: str | Path, *, lower: bool = True) -> list[Pa
 def _save_with_data(model: Model, path: Path, *, lower: bool) -> list[Path]:
     replaced = _data_files_of(path)
     with _temporary(path) as file:
-        data = _DataWriter(file)
-        proto = write_model(model, lower=lower, offload=data.add)
+        with ThreadPoolExecutor(max_workers=2) as pool:
+            data = _DataWriter(file, pool)
+            proto = write_model(model, lower=lower, offload=data.add)
         written = path.with_name(f"{path.stem}-{data.digest}.data")
         _flush(file)
+        _adopt_mode(path, file)
         Path(file.name).replace(written)
     _name_data(proto, written.name)
     with _replacing(path) as file:
@@ -85,28 +91,40 @@ def _save_with_data(model: Model, path: Path, *, lower: bool) -> list[Path]:
 
 
 class _DataWriter:
-    """Appends tensors to a data file and points them to their bytes."""
+    """Appends tensors to a data file and points them to their bytes.
 
-    def __init__(self, file: IO[bytes]) -> None:
+    While a chunk is written the one before is on its way to the disk, and a checksum is taken of
+    it: done one after the other, these would take longer than the writing.
+    """
+
+    def __init__(self, file: IO[bytes], pool: Executor) -> None:
         self._file = file
-        self._hash = hashlib.sha256()
+        self._pool = pool
+        self._checksum = 0
+        self._size = 0
+        self._syncing: Future[None] | None = None
 
     @property
     def digest(self) -> str:
-        return self._hash.hexdigest()[:12]
+        """A name for the content: files of one model that differ have different ones."""
+        return f"{self._checksum:08x}{self._size & 0xFFFF:04x}"
 
     def add(self, header: onnx.TensorProto, data: NDArray[np.uint8]) -> None:
-        padding = -self._file.tell() % (PAGE if data.nbytes >= 1 << 20 else LINE)
-        self._file.write(bytes(padding))
-        offset = self._file.tell()
+        self._write(np.zeros(-self._size % (PAGE if len(data) >= MEBIBYTE else LINE), np.uint8))
+        fields = {"location": UNNAMED, "offset": str(self._size), "length": str(len(data))}
         for start in range(0, len(data), CHUNK):
-            chunk = data[start : start + CHUNK].data
-            self._hash.update(chunk)
-            self._file.write(chunk)
+            self._write(data[start : start + CHUNK])
         header.data_location = onnx.TensorProto.EXTERNAL
-        fields = {"location": UNNAMED, "offset": str(offset), "length": str(len(data))}
         for key, value in fields.items():
             header.external_data.add(key=key, value=value)
+
+    def _write(self, chunk: NDArray[np.uint8]) -> None:
+        checksum = self._pool.submit(zlib.crc32, chunk.data, self._checksum)
+        self._file.write(chunk.data)
+        self._checksum = checksum.result()
+        self._size += len(chunk)
+        if self._syncing is None or self._syncing.done():
+            self._syncing = self._pool.submit(os.fsync, self._file.fileno())
 
 
 def _name_data(proto: onnx.ModelProto, name: str) -> None:
@@ -135,8 +153,7 @@ def _replacing(path: Path) -> Iterator[IO[bytes]]:
     with _temporary(path) as file:
         yield file
         _flush(file)
-        if path.exists():
-            shutil.copymode(path, file.name)
+        _adopt_mode(path, file)
         Path(file.name).replace(path)
     folder = os.open(path.parent, os.O_RDONLY)
     try:
@@ -154,6 +171,12 @@ def _temporary(path: Path) -> Iterator[IO[bytes]]:
             yield file
     finally:
         name.unlink(missing_ok=True)
+
+
+def _adopt_mode(path: Path, file: IO[bytes]) -> None:
+    """Give a new file the permissions of the one it replaces."""
+    if path.exists():
+        shutil.copymode(path, file.name)
 
 
 def _flush(file: IO[bytes]) -> None:

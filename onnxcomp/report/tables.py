@@ -133,7 +133,7 @@ def _add_metric(table: Table, metric: Metric) -> None:
         "task metric",
         f"{metric.original:.4f}",
         f"{metric.result:.4f}",
-        f"{metric.drop:+.4f}{relative} lost",
+        f"drop {metric.drop:+.4f}{relative}",
     )
 
 
@@ -143,9 +143,8 @@ def _add_benchmark(table: Table, benchmark: Benchmark) -> None:
         ("latency", benchmark.latency_ratio, benchmark.control),
         ("CPU time", benchmark.cpu_ratio, benchmark.cpu_control),
     ):
-        table.add_row(
-            f"{what} {where}", _interval(control), _interval(ratio), f"{ratio.median:.2f} x"
-        )
+        against_itself = f"control {_interval(control)}"
+        table.add_row(f"{what} {where}", against_itself, _interval(ratio), f"{ratio.median:.2f} x")
     table.add_row(f"load time {where}", "", "", f"{benchmark.load_ratio:.2f} x")
     memory = benchmark.peak_memory
     table.add_row(

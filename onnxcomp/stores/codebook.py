@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
-from math import prod
+from math import gcd, lcm, prod
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -20,10 +20,15 @@ from onnxcomp.stores import expression as ex
 from onnxcomp.stores.packing import digit_table, digits_per_byte, join_planes, split_planes
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from numpy.typing import NDArray
 
 FOLDING_LIMIT = 1 << 30
 """ONNX Runtime folds no node whose output has more bytes than this."""
+
+DECODED_AT_A_TIME = 1 << 22
+"""Codes that `CodebookStore.load` looks up at once."""
 
 NATIVE_TYPES = {
     16: (onnx.TensorProto.UINT4, 21),
@@ -134,16 +139,23 @@ class CodebookStore:
 
     def load(self) -> NDArray[Any]:
         """Decode: bit for bit what the operators compute."""
-        values = self.codebook.values(self.computed_dtype)
-        groups = self.codebook.groups
-        books = values.reshape(groups, -1, self.codebook.width)
-        decoded = np.empty((groups, self.code_count // groups, self.codebook.width), values.dtype)
-        for book, codes, rows in zip(books, self.codes.reshape(groups, -1), decoded, strict=True):
-            np.take(book, codes, axis=0, out=rows)
-        array = decoded.reshape(self.moved_shape)
-        if self.scale is not None:
-            array = array * self.scale.astype(self.computed_dtype)
-        return np.ascontiguousarray(np.moveaxis(array, 0, self.axis), self.dtype)
+        entries = self.codebook.values(self.computed_dtype)
+        result = np.empty(self.shape, self.dtype)
+        moved = np.moveaxis(result, self.axis, 0)
+        scale = None if self.scale is None else self.scale.astype(self.computed_dtype)
+        codes, codes_a_group = self.codes, self.code_count // self.codebook.groups
+        # In blocks, so that a large weight is held once only.
+        for rows in self._blocks_of_rows(DECODED_AT_A_TIME, 1):
+            part = self._codes_of(rows)
+            indices = codes[part].astype(np.int32)
+            if self.codebook.groups > 1:
+                group = np.arange(part.start, part.stop, dtype=np.int64) // codes_a_group
+                indices += (group * self.codebook.clusters).astype(np.int32)
+            block = entries[indices].reshape(-1, *moved.shape[1:])
+            if scale is not None:
+                block *= np.broadcast_to(scale, moved.shape)[rows]
+            moved[rows] = block
+        return result
 
     def expression(self) -> ex.Expression:
         """The operators that decode the weight, none of them too large to be folded."""
@@ -185,34 +197,45 @@ class CodebookStore:
         values = prod(self.shape) * self.computed_dtype.itemsize
         return max(int32_codes, int32_bytes, values, 1)
 
-    def _pieces(self, count: int) -> list[CodebookStore]:
+    def _pieces(self, count: int) -> Iterator[CodebookStore]:
         """Cut the weight along its first moved axis into about ``count`` stores."""
         rows, groups = self.moved_shape[0], self.codebook.groups
-        unit = max(1, rows // groups)
-        rows_a_piece = max(unit, rows // (count * unit) * unit)
-        codes = self.codes.reshape(rows, -1)
         books = self.codebook.entries.reshape(groups, -1, self.codebook.width)
-        pieces = []
-        for start in range(0, rows, rows_a_piece):
-            stop = min(rows, start + rows_a_piece)
-            of_piece = books[start // unit : stop // unit] if groups > 1 else books
-            pieces.append(
-                replace(
-                    self,
-                    shape=(stop - start, *self.moved_shape[1:]),
-                    codebook=replace(
-                        self.codebook,
-                        entries=of_piece.reshape(-1, self.codebook.width),
-                        groups=len(of_piece),
-                    ),
-                    planes=split_planes(codes[start:stop].reshape(-1), self.bases),
-                    axis=0,
-                    scale=self.scale[start:stop]
-                    if self.scale is not None and len(self.scale) == rows
-                    else self.scale,
-                )
+        codes, scale = self.codes, self.scale
+        rows_a_group = rows // groups
+        unit = rows_a_group if groups > 1 else 1
+        for part in self._blocks_of_rows(self.code_count // count, unit):
+            of_part = books
+            if groups > 1:
+                of_part = books[part.start // rows_a_group : part.stop // rows_a_group]
+            entries = of_part.reshape(-1, self.codebook.width)
+            yield replace(
+                self,
+                shape=(part.stop - part.start, *self.moved_shape[1:]),
+                codebook=replace(self.codebook, entries=entries, groups=len(of_part)),
+                planes=split_planes(codes[self._codes_of(part)], self.bases),
+                axis=0,
+                scale=scale[part] if scale is not None and len(scale) == rows else scale,
             )
-        return pieces
+
+    def _blocks_of_rows(self, codes: int, unit: int) -> Iterator[slice]:
+        """Cut the moved axis into blocks of whole codes.
+
+        Args:
+            codes: The most codes of a block, unless the smallest possible has more.
+            unit: A block's rows are a multiple of this.
+        """
+        rows, width = self.moved_shape[0], self.codebook.width
+        weights_a_row = prod(self.shape) // rows
+        unit = lcm(unit, width // gcd(width, weights_a_row))
+        step = max(unit, codes * width // weights_a_row // unit * unit)
+        for start in range(0, rows, step):
+            yield slice(start, min(start + step, rows))
+
+    def _codes_of(self, rows: slice) -> slice:
+        weights_a_row = prod(self.shape) // self.moved_shape[0]
+        width = self.codebook.width
+        return slice(rows.start * weights_a_row // width, rows.stop * weights_a_row // width)
 
     @property
     def _has_table(self) -> bool:

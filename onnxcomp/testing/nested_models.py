@@ -23,19 +23,19 @@ def if_bodies() -> SmallModel:
     random = Random("if_bodies")
     text = """
     <ir_version: 8, opset_import: ["" : 17]>
-    if_bodies (float[N, 48] x, bool flag) => (float[N, 48] y) {
+    if_bodies (float[N, 40] x, bool flag) => (float[N, 40] y) {
         z = MatMul(x, shared)
         y = If (flag) <
-            then_branch = one () => (float[N, 48] a) { a1 = MatMul(z, w)  a = MatMul(a1, shared) },
-            else_branch = other () => (float[N, 48] b) { b1 = Tanh(z)  b = MatMul(b1, w) }
+            then_branch = one () => (float[N, 40] a) { a1 = MatMul(z, w)  a = MatMul(a1, shared) },
+            else_branch = other () => (float[N, 40] b) { b1 = Tanh(z)  b = MatMul(b1, w) }
         >
     }
     """
-    proto = parsed(text, {"shared": random.weight(48, 48)})
+    proto = parsed(text, {"shared": random.weight(40, 40)})
     for attribute in proto.graph.node[1].attribute:
-        add_weights(attribute.g, {"w": random.weight(48, 48)})
+        add_weights(attribute.g, {"w": random.weight(40, 40)})
     feeds = tuple(
-        {"x": random.floats(3, 48), "flag": np.array(bool(place % 2))} for place in range(FEEDS)
+        {"x": random.floats(3, 40), "flag": np.array(bool(place % 2))} for place in range(FEEDS)
     )
     return SmallModel("if_bodies", proto, feeds)
 
@@ -45,11 +45,11 @@ def loop_body() -> SmallModel:
     random = Random("loop_body")
     text = """
     <ir_version: 8, opset_import: ["" : 17]>
-    loop_body (float[N, 48] x) => (float[N, 48] y) {
+    loop_body (float[N, 40] x) => (float[N, 40] y) {
         count = Constant <value = int64 {3}> ()
         go = Constant <value = bool {1}> ()
         y = Loop (count, go, x) <
-            body = step (int64 i, bool before, float[N, 48] s) => (bool after, float[N, 48] t) {
+            body = step (int64 i, bool before, float[N, 40] s) => (bool after, float[N, 40] t) {
                 after = Identity(before)
                 u = MatMul(s, inside)
                 v = Tanh(u)
@@ -58,9 +58,9 @@ def loop_body() -> SmallModel:
         >
     }
     """
-    proto = parsed(text, {"outside": random.weight(48, 48)})
-    add_weights(proto.graph.node[2].attribute[0].g, {"inside": random.weight(48, 48)})
-    return SmallModel("loop_body", proto, random.feeds("x", 2, 48))
+    proto = parsed(text, {"outside": random.weight(40, 40)})
+    add_weights(proto.graph.node[2].attribute[0].g, {"inside": random.weight(40, 40)})
+    return SmallModel("loop_body", proto, random.feeds("x", 2, 40))
 
 
 def local_functions() -> SmallModel:
@@ -68,7 +68,7 @@ def local_functions() -> SmallModel:
     random = Random("local_functions")
     text = """
     <ir_version: 8, opset_import: ["" : 17, "local" : 1]>
-    local_functions (float[N, 48] x) => (float[N, 48] y) {
+    local_functions (float[N, 40] x) => (float[N, 40] y) {
         a = local.dense(x, w1)
         b = local.fixed(a)
         y = local.dense(b, w2)
@@ -78,9 +78,9 @@ def local_functions() -> SmallModel:
     <domain: "local", opset_import: ["" : 17]>
     fixed (x) => (y) { y = MatMul(x, w) }
     """
-    proto = parsed(text, {"w1": random.weight(48, 48), "w2": random.weight(48, 48)})
-    proto.functions[1].node.insert(0, constant_node("w", random.weight(48, 48)))
-    return SmallModel("local_functions", proto, random.feeds("x", 3, 48))
+    proto = parsed(text, {"w1": random.weight(40, 40), "w2": random.weight(40, 40)})
+    proto.functions[1].node.insert(0, constant_node("w", random.weight(40, 40)))
+    return SmallModel("local_functions", proto, random.feeds("x", 3, 40))
 
 
 def classical() -> SmallModel:
@@ -88,12 +88,12 @@ def classical() -> SmallModel:
     random = Random("classical")
     text = """
     <ir_version: 8, opset_import: ["" : 17, "ai.onnx.ml" : 3]>
-    classical (float[N, 48] x) => (int64[N] label, seq(map(int64, float)) scores) {
+    classical (float[N, 40] x) => (int64[N] label, seq(map(int64, float)) scores) {
         h = MatMul(x, w)
         r = Relu(h)
     }
     """
-    proto = parsed(text, {"w": random.weight(48, 32)})
+    proto = parsed(text, {"w": random.weight(40, 32)})
     domain = "ai.onnx.ml"
     classifier = onnx.helper.make_node(
         "LinearClassifier",
@@ -109,7 +109,7 @@ def classical() -> SmallModel:
         "ZipMap", ["probabilities"], ["scores"], domain=domain, classlabels_int64s=[0, 1, 2]
     )
     proto.graph.node.extend([classifier, zipped])
-    return SmallModel("classical", proto, random.feeds("x", 3, 48))
+    return SmallModel("classical", proto, random.feeds("x", 3, 40))
 
 
 def quantized() -> SmallModel:
@@ -117,7 +117,7 @@ def quantized() -> SmallModel:
     random = Random("quantized")
     text = """
     <ir_version: 8, opset_import: ["" : 17]>
-    quantized (float[N, 48] x) => (float[N, 40] y) {
+    quantized (float[N, 40] x) => (float[N, 40] y) {
         xq = QuantizeLinear(x, x_scale, x_zero)
         xd = DequantizeLinear(xq, x_scale, x_zero)
         w = DequantizeLinear <axis = 1> (w_int8, w_scale, w_zero)
@@ -126,7 +126,7 @@ def quantized() -> SmallModel:
         y = DequantizeLinear(hq, y_scale, x_zero)
     }
     """
-    w = random.weight(48, 40)
+    w = random.weight(40, 40)
     scale = np.abs(w).max(axis=0) / np.float32(127)
     proto = parsed(
         text,
@@ -139,24 +139,24 @@ def quantized() -> SmallModel:
             "y_scale": np.array(0.04, np.float32),
         },
     )
-    return SmallModel("quantized", proto, random.feeds("x", 3, 48))
+    return SmallModel("quantized", proto, random.feeds("x", 3, 40))
 
 
 def stored() -> SmallModel:
     """Weights of which onnxcomp itself has made codes and codebooks."""
     random = Random("stored")
-    text = MLP.replace("(float[4, 64] x)", "(int64[4] ids)").replace(
+    text = MLP.replace("(float[4, 32] x)", "(int64[4] ids)").replace(
         "a = Gemm", "x = Gather(table, ids)\n    a = Gemm"
     )
     proto = parsed(
         text,
         {
-            "table": random.weight(60, 64),
-            "w1": random.weight(96, 64),
-            "b1": random.floats(96),
-            "w2": random.weight(96, 80),
-            "b2": random.floats(80),
-            "w3": random.weight(80, 10),
+            "table": random.weight(60, 32),
+            "w1": random.weight(48, 32),
+            "b1": random.floats(48),
+            "w2": random.weight(48, 40),
+            "b2": random.floats(40),
+            "w3": random.weight(40, 10),
             "b3": random.floats(10),
         },
     )

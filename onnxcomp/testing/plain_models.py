@@ -15,7 +15,7 @@ from onnxcomp.testing.small_model import (
 
 MLP = """
 <ir_version: 8, opset_import: ["" : 17]>
-mlp (float[4, 64] x) => (float[4, 10] y) {
+mlp (float[4, 32] x) => (float[4, 10] y) {
     a = Gemm <transB = 1> (x, w1, b1)
     b = Relu(a)
     c = MatMul(b, w2)
@@ -29,14 +29,14 @@ mlp (float[4, 64] x) => (float[4, 10] y) {
 def mlp() -> SmallModel:
     """Three dense layers: Gemm both ways round, and MatMul."""
     random = Random("mlp")
-    return SmallModel("mlp", parsed(MLP, _dense(random)), random.feeds("x", 4, 64))
+    return SmallModel("mlp", parsed(MLP, _dense(random)), random.feeds("x", 4, 32))
 
 
 def dynamic_batch() -> SmallModel:
     """A batch of any size."""
     random = Random("dynamic_batch")
     text = MLP.replace("float[4,", "float[batch,")
-    feeds = tuple({"x": random.floats(size, 64)} for size in (1, 2, 5))
+    feeds = tuple({"x": random.floats(size, 32)} for size in (1, 2, 5))
     return SmallModel("dynamic_batch", parsed(text, _dense(random)), feeds)
 
 
@@ -44,7 +44,7 @@ def external_data() -> SmallModel:
     """Weights in a file beside the model."""
     random = Random("external_data")
     proto = parsed(MLP, _dense(random))
-    return SmallModel("external_data", proto, random.feeds("x", 4, 64), is_external=True)
+    return SmallModel("external_data", proto, random.feeds("x", 4, 32), is_external=True)
 
 
 def opset_9() -> SmallModel:
@@ -56,7 +56,7 @@ def opset_9() -> SmallModel:
         onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, values.shape)
         for name, values in weights.items()
     )
-    return SmallModel("opset_9", proto, random.feeds("x", 4, 64))
+    return SmallModel("opset_9", proto, random.feeds("x", 4, 32))
 
 
 def constant_nodes() -> SmallModel:
@@ -67,14 +67,14 @@ def constant_nodes() -> SmallModel:
     computing = list(proto.graph.node)
     del proto.graph.node[:]
     proto.graph.node.extend([*nodes, *computing])
-    return SmallModel("constant_nodes", proto, random.feeds("x", 4, 64))
+    return SmallModel("constant_nodes", proto, random.feeds("x", 4, 32))
 
 
 def float16() -> SmallModel:
     """Weights, inputs and outputs in float16."""
     random = Random("float16")
     weights = {name: values.astype(np.float16) for name, values in _dense(random).items()}
-    feeds = tuple({"x": feed["x"].astype(np.float16)} for feed in random.feeds("x", 4, 64))
+    feeds = tuple({"x": feed["x"].astype(np.float16)} for feed in random.feeds("x", 4, 32))
     return SmallModel("float16", parsed(MLP.replace("float[", "float16["), weights), feeds)
 
 
@@ -83,7 +83,7 @@ def convnet() -> SmallModel:
     random = Random("convnet")
     text = """
     <ir_version: 8, opset_import: ["" : 17]>
-    convnet (float[N, 3, 12, 12] image) => (float[N, 10] logits, float[N, 8, 24, 24] map) {
+    convnet (float[N, 3, 8, 8] image) => (float[N, 10] logits, float[N, 8, 16, 16] map) {
         a = Conv <kernel_shape = [3, 3], pads = [1, 1, 1, 1]> (image, first)
         n = BatchNormalization (a, gain, shift, mean, variance)
         r = Relu(n)
@@ -109,7 +109,7 @@ def convnet() -> SmallModel:
         "head": random.weight(10, 48),
         "head_bias": random.floats(10),
     }
-    return SmallModel("convnet", parsed(text, weights), random.feeds("image", 2, 3, 12, 12))
+    return SmallModel("convnet", parsed(text, weights), random.feeds("image", 2, 3, 8, 8))
 
 
 def tied() -> SmallModel:
@@ -117,7 +117,7 @@ def tied() -> SmallModel:
     random = Random("tied")
     text = """
     <ir_version: 10, opset_import: ["" : 21]>
-    tied (int64[N, L] ids) => (float[N, L, 120] scores) {
+    tied (int64[N, L] ids) => (float[N, L, 60] scores) {
         h = Gather(embedding, ids)
         a = MatMul(h, twice)
         b = Tanh(a)
@@ -126,8 +126,8 @@ def tied() -> SmallModel:
         scores = MatMul(c, turned)
     }
     """
-    weights = {"embedding": random.weight(120, 48), "twice": random.weight(48, 48)}
-    feeds = tuple({"ids": random.integers(120, 2, 7)} for _ in range(FEEDS))
+    weights = {"embedding": random.weight(60, 40), "twice": random.weight(40, 40)}
+    feeds = tuple({"ids": random.integers(60, 2, 7)} for _ in range(FEEDS))
     return SmallModel("tied", parsed(text, weights), feeds)
 
 
@@ -167,10 +167,10 @@ def no_weights() -> SmallModel:
 
 def _dense(random: Random) -> dict[str, np.ndarray]:
     return {
-        "w1": random.weight(96, 64),
-        "b1": random.floats(96),
-        "w2": random.weight(96, 80),
-        "b2": random.floats(80),
-        "w3": random.weight(80, 10),
+        "w1": random.weight(48, 32),
+        "b1": random.floats(48),
+        "w2": random.weight(48, 40),
+        "b2": random.floats(40),
+        "w3": random.weight(40, 10),
         "b3": random.floats(10),
     }

@@ -40,17 +40,14 @@ class SmallModel:
     def source(self, folder: Path) -> bytes | Path:
         """Return what to compress: bytes, or the path of files that are put into ``folder``."""
         if not self.is_external:
-            return self.proto.SerializeToString(deterministic=True)
-        private = onnx.ModelProto()
-        private.CopyFrom(self.proto)
+            data: bytes = self.proto.SerializeToString(deterministic=True)
+            return data
         path = folder / f"{self.name}.onnx"
-        onnx.save(
-            private,
-            path,
-            save_as_external_data=True,
-            location=f"{self.name}.bin",
-            size_threshold=0,
-        )
+        if not path.exists():
+            private = onnx.ModelProto()
+            private.CopyFrom(self.proto)
+            beside = f"{self.name}.bin"
+            onnx.save(private, path, save_as_external_data=True, location=beside, size_threshold=0)
         return path
 
 

@@ -19,6 +19,7 @@ from passes.cluster.coding import (
     code_tensor,
     code_vectors,
     relative_error,
+    require_finite,
     root_mean_square,
     scaled_histogram,
 )
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
 
 LOWEST_OPSET = 7
 """The operators of a decoding mean the same from this opset on."""
+
+TOO_LARGE = "is larger than 1 GiB, and ONNX Runtime folds nothing that large"
 
 OFFERED_BITS = (2, 3, 4, 6, 8)
 
@@ -145,6 +148,8 @@ class Cluster(Pass):
             return skip(weight, str(error))
         store = coding.store(values, weight.opset)
         before = weight.tensor.nbytes
+        if weight.size * weight.dtype.itemsize > FOLDING_LIMIT and not store.decodes_rows:
+            return skip(weight, TOO_LARGE)
         if store.nbytes >= before:
             return skip(weight, f"would not be smaller ({before} bytes, {store.nbytes} stored)")
         weight.tensor.values = StoreValues(store)
@@ -168,14 +173,15 @@ class Cluster(Pass):
             return f"has {weight.size} elements, no multiple of width {self.width}"
         only_rows = set(weight.op_types) == {"Gather"}
         if weight.size * weight.dtype.itemsize > FOLDING_LIMIT and not only_rows:
-            return "is larger than 1 GiB, and ONNX Runtime folds nothing that large"
+            return TOO_LARGE
         return None
 
     def _code(
         self, values: NDArray[Any], axis: int, common: NDArray[Any] | None, seed: int
     ) -> tuple[Coding, str]:
+        require_finite(values)
         size = self.codebook_size
-        exact = code_exactly(values, size) if self.width == 1 else None
+        exact = code_exactly(values, size if self.width == 1 else 2**self.bits)
         if exact is not None:
             return exact, f"{len(exact.codebook.entries)} distinct values, stored exactly"
         if self.width > 1:

@@ -64,6 +64,12 @@ class Coding:
         )
 
 
+def require_finite(values: NDArray[Any]) -> None:
+    """Raise a ValueError where a weight holds a NaN or an infinity."""
+    if not all(bool(np.all(np.isfinite(block))) for block in _flat_blocks(values)):
+        raise ValueError("holds NaN or infinity")
+
+
 def code_exactly(values: NDArray[Any], clusters: int) -> Coding | None:
     """Code a weight that has no more distinct values than clusters; None if it has more."""
     distinct = np.unique(values.reshape(-1)[:BLOCK].astype(np.float64))

@@ -64,13 +64,13 @@ def cluster_vectors(
     if not counts.any():
         counts = np.ones(len(vectors))
     useful = np.flatnonzero((counts > 0.0) & (vectors.any(axis=1) | (not keep_zero)))
-    if useful.size > TRAINING_VECTORS:
-        useful = generator.choice(useful, TRAINING_VECTORS, replace=False)
+    useful = generator.choice(useful, min(useful.size, TRAINING_VECTORS), replace=False)
     sample, sample_weights = vectors[useful].astype(np.float32), counts[useful]
     codebook = np.zeros((int(keep_zero), vectors.shape[1]), np.float32)
     for size, rounds in _STAGES:
         part, part_weights = sample[:size], sample_weights[:size]
-        codebook = _add_entries(part, part_weights, codebook, entries, generator)
+        if len(codebook) < entries:
+            codebook = _add_entries(part, part_weights, codebook, entries, generator)
         codebook = _settle(part, part_weights, codebook, int(keep_zero), rounds)
     return codebook[np.lexsort(codebook.T[::-1])]
 
@@ -121,7 +121,8 @@ def _add_entries(
         chances = np.cumsum(weights * errors if chosen else weights)
         if not chances.size or chances[-1] <= 0.0:
             break
-        picks = np.searchsorted(chances, generator.random(_TRIALS) * chances[-1], side="right")
+        drawn = generator.random(_TRIALS) * chances[-1]
+        picks = np.searchsorted(chances[:-1], drawn, side="right")
         trials = [np.minimum(errors, _distances(sample, sample[pick])) for pick in picks]
         best = int(np.argmin([np.sum(weights * trial) for trial in trials]))
         chosen.append(sample[picks[best]])
