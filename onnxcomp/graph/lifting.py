@@ -53,9 +53,7 @@ def mark_of(node: Node) -> str | None:
     """Return the store that a node's metadata names."""
     if node.source is None:
         return None
-    return next(
-        (entry.value for entry in node.source.metadata_props if entry.key == MARK), None
-    )
+    return next((entry.value for entry in node.source.metadata_props if entry.key == MARK), None)
 
 
 def _lift_weight(scope: Graph, last: Node, kind: str, opset: int) -> set[int]:

@@ -30,9 +30,7 @@ def merge_constants(model: Model, kept: Constant, removed: Constant) -> bool:
 
 def _scope_of(model: Model, constant: Constant) -> Graph:
     return next(
-        scope
-        for scope in model.all_scopes()
-        if any(each is constant for each in scope.constants)
+        scope for scope in model.all_scopes() if any(each is constant for each in scope.constants)
     )
 
 

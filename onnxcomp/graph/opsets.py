@@ -42,7 +42,9 @@ def raise_opset(model: Model, opset: int) -> None:
         converted = onnx.version_converter.convert_version(write_model(model, lower=False), opset)
     except (RuntimeError, ValueError) as error:
         reason = str(error).splitlines()[-1]
-        raise ModelError(f"cannot raise the opset from {model.opset} to {opset}: {reason}") from error
+        raise ModelError(
+            f"cannot raise the opset from {model.opset} to {opset}: {reason}"
+        ) from error
     upgraded = read_model(converted, DataFiles(None))
     for constant in upgraded.constants:
         if constant.name in held and isinstance(constant, Constant):

@@ -24,8 +24,7 @@ def ordered(nodes: Sequence[gs.Node]) -> list[gs.Node]:
     """
     makers = {id(tensor): place for place, node in enumerate(nodes) for tensor in node.outputs}
     needs = [
-        {makers[id(tensor)] for tensor in read_by(node) if id(tensor) in makers}
-        for node in nodes
+        {makers[id(tensor)] for tensor in read_by(node) if id(tensor) in makers} for node in nodes
     ]
     if all(max(before, default=-1) < place for place, before in enumerate(needs)):
         return list(nodes)

@@ -63,9 +63,7 @@ def _read_graph(
     ]
     scope.maps[0].update((each.name, each) for each in constants)
     inputs = [
-        _output(info.name, scope, infos)
-        for info in proto.input
-        if info.name not in scope.maps[0]
+        _output(info.name, scope, infos) for info in proto.input if info.name not in scope.maps[0]
     ]
     nodes = _read_nodes(proto.node, scope, infos, constants, files)
     outputs = [_variable(info.name, scope, infos) for info in proto.output]

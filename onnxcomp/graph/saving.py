@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import filecmp
 import os
 import re
 import secrets
@@ -9,6 +10,7 @@ import shutil
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
@@ -37,6 +39,9 @@ MEBIBYTE = 1 << 20
 
 CHUNK = 1 << 24
 """Bytes that are written at a time."""
+
+SAMPLING = 4093
+"""One byte in so many is looked at to name a data file; a prime, so that no column is missed."""
 
 UNNAMED = "?"
 """The location of external data until the data file has its name."""
@@ -75,11 +80,11 @@ def save_model(model: Model, path: str | Path, *, lower: bool = True) -> list[Pa
 def _save_with_data(model: Model, path: Path, *, lower: bool) -> list[Path]:
     replaced = _data_files_of(path)
     with _temporary(path) as file:
-        with ThreadPoolExecutor(max_workers=2) as pool:
-            data = _DataWriter(file, pool)
+        with ThreadPoolExecutor(max_workers=1) as background:
+            data = _DataWriter(file, background)
             proto = write_model(model, lower=lower, offload=data.add)
-        written = path.with_name(f"{path.stem}-{data.digest}.data")
         _flush(file)
+        written = _data_path(path, data.digest, Path(file.name))
         _adopt_mode(path, file)
         Path(file.name).replace(written)
     _name_data(proto, written.name)
@@ -93,21 +98,21 @@ def _save_with_data(model: Model, path: Path, *, lower: bool) -> list[Path]:
 class _DataWriter:
     """Appends tensors to a data file and points them to their bytes.
 
-    While a chunk is written the one before is on its way to the disk, and a checksum is taken of
-    it: done one after the other, these would take longer than the writing.
+    What is written goes on to the disk at once, in a thread: waiting for it at the end would take
+    as long again.
     """
 
-    def __init__(self, file: IO[bytes], pool: Executor) -> None:
+    def __init__(self, file: IO[bytes], background: Executor) -> None:
         self._file = file
-        self._pool = pool
+        self._background = background
         self._checksum = 0
         self._size = 0
         self._syncing: Future[None] | None = None
 
     @property
     def digest(self) -> str:
-        """A name for the content: files of one model that differ have different ones."""
-        return f"{self._checksum:08x}{self._size & 0xFFFF:04x}"
+        """A name for the content, by a sample of it: a checksum of all takes as long as writing."""
+        return f"{self._checksum:08x}{self._size >> 6 & 0xFFFF:04x}"
 
     def add(self, header: onnx.TensorProto, data: NDArray[np.uint8]) -> None:
         self._write(np.zeros(-self._size % (PAGE if len(data) >= MEBIBYTE else LINE), np.uint8))
@@ -119,12 +124,22 @@ class _DataWriter:
             header.external_data.add(key=key, value=value)
 
     def _write(self, chunk: NDArray[np.uint8]) -> None:
-        checksum = self._pool.submit(zlib.crc32, chunk.data, self._checksum)
         self._file.write(chunk.data)
-        self._checksum = checksum.result()
         self._size += len(chunk)
+        sample = chunk if len(chunk) <= PAGE else chunk[::SAMPLING].copy()
+        self._checksum = zlib.crc32(sample.data, self._checksum)
         if self._syncing is None or self._syncing.done():
-            self._syncing = self._pool.submit(os.fsync, self._file.fileno())
+            self._syncing = self._background.submit(os.fsync, self._file.fileno())
+
+
+def _data_path(path: Path, digest: str, content: Path) -> Path:
+    """Return a name for a data file that no file of other content has."""
+    for number in count():
+        suffix = f"-{number}" if number else ""
+        named = path.with_name(f"{path.stem}-{digest}{suffix}.data")
+        if not named.exists() or filecmp.cmp(content, named, shallow=False):
+            return named
+    raise AssertionError
 
 
 def _name_data(proto: onnx.ModelProto, name: str) -> None:
@@ -142,7 +157,7 @@ def _data_files_of(path: Path) -> set[Path]:
     """Return the data files of an earlier save to ``path``."""
     if not path.is_file():
         return set()
-    pattern = re.compile(rb"%s-[0-9a-f]{12}\.data" % re.escape(path.stem.encode()))
+    pattern = re.compile(rb"%s-[0-9a-f]{12}(?:-[0-9]+)?\.data" % re.escape(path.stem.encode()))
     names = set(pattern.findall(path.read_bytes()))
     return {path.with_name(name.decode()) for name in names}
 

@@ -20,9 +20,7 @@ if TYPE_CHECKING:
 
     from onnxcomp.graph.model import Model
 
-FLOATS = {
-    np.dtype(kind) for kind in (np.float16, np.float32, np.float64, ml_dtypes.bfloat16)
-}
+FLOATS = {np.dtype(kind) for kind in (np.float16, np.float32, np.float64, ml_dtypes.bfloat16)}
 
 WEIGHT_INPUTS = {
     "Conv": (1,),
@@ -36,7 +34,14 @@ WEIGHT_INPUTS = {
 }
 """Operators with weights, and the inputs at which they take them."""
 
-BIAS_INPUTS = {"Conv": (2,), "ConvTranspose": (2,), "Gemm": (2,), "LSTM": (3,), "GRU": (3,), "RNN": (3,)}
+BIAS_INPUTS = {
+    "Conv": (2,),
+    "ConvTranspose": (2,),
+    "Gemm": (2,),
+    "LSTM": (3,),
+    "GRU": (3,),
+    "RNN": (3,),
+}
 
 LAYOUT = {
     "Cast",

@@ -125,7 +125,8 @@ class _Writer:
         tensors = [self._tensor(constant) for constant in scope.initializers]
         tensors += [leaf.to_proto(name) for name, leaf in pool.leaves]
         proto.node.extend(
-            onnx.helper.make_node("Constant", [], [tensor.name], value=tensor) for tensor in tensors
+            onnx.helper.make_node("Constant", [], [tensor.name], value=tensor)
+            for tensor in tensors
         )
         proto.node.extend(nodes)
 
@@ -252,9 +253,7 @@ class _Scope:
                 self.followed_by.setdefault(id(constant.follower), []).append(constant)
             else:
                 self.leading.append(constant)
-        self.plain_names = {
-            each.name for each in constants if id(each) not in self.by_rows
-        }
+        self.plain_names = {each.name for each in constants if id(each) not in self.by_rows}
 
 
 def _is_constant_node(constant: gs.Constant) -> bool:

@@ -257,9 +257,7 @@ class CodebookStore:
             tree = self._by_table(ex.Leaf.of(self.planes[0]))
             digits = len(self.planes[0]) * digits_per_byte(self.bases[0])
             if digits != self.code_count:
-                tree = ex.keep_first(
-                    ex.reshape(tree, (-1,)), prod(self.shape), self.opset
-                )
+                tree = ex.keep_first(ex.reshape(tree, (-1,)), prod(self.shape), self.opset)
             tree = ex.reshape(tree, self.moved_shape)
         else:
             tree = ex.reshape(ex.gather(values, self._flat_codes()), self.moved_shape)

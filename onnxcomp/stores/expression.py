@@ -142,4 +142,6 @@ def keep_first(expression: Expression, count: int, opset: int) -> Operation:
         bounds = (("starts", (0,)), ("ends", (count,)))
         return Operation("Slice", (expression,), bounds)
     zero = Leaf.of(np.zeros(1, np.int64), shared=True)
-    return Operation("Slice", (expression, zero, Leaf.of(np.array([count], np.int64), shared=True)))
+    return Operation(
+        "Slice", (expression, zero, Leaf.of(np.array([count], np.int64), shared=True))
+    )

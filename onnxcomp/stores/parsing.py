@@ -193,7 +193,9 @@ def _codebook(tree: ex.Expression) -> tuple[Codebook, np.dtype[Any]]:
     match tree:
         case ex.Leaf():
             entries, unit = tree.array, None
-        case ex.Operation("Mul", (ex.Operation("Cast", (ex.Leaf() as leaf,)), ex.Leaf() as scalar)):
+        case ex.Operation(
+            "Mul", (ex.Operation("Cast", (ex.Leaf() as leaf,)), ex.Leaf() as scalar)
+        ):
             entries, unit = leaf.array, cast("NDArray[np.float32]", scalar.array)
             dtype = dtype or np.dtype(np.float32)
         case _:
@@ -204,16 +206,18 @@ def _codebook(tree: ex.Expression) -> tuple[Codebook, np.dtype[Any]]:
 
 def _codes(tree: ex.Expression) -> _Codes:
     match tree:
-        case ex.Operation("Cast", (ex.Leaf() as leaf,)) if leaf.data_type == onnx.TensorProto.UINT8:
+        case ex.Operation("Cast", (ex.Leaf() as leaf,)) if (
+            leaf.data_type == onnx.TensorProto.UINT8
+        ):
             return _Codes((_bytes(leaf),), (256,))
         case ex.Operation("Cast", (ex.Leaf() as leaf,)):
             base = next(b for b, (type_, _) in NATIVE_TYPES.items() if type_ == leaf.data_type)
             per_byte = digits_per_byte(base)
             packed = np.frombuffer(leaf.data, np.uint8)[: -(-prod(leaf.shape) // per_byte)]
             return _Codes((packed,), (base,), native_shape=leaf.shape)
-        case ex.Operation(
-            "Add", (ex.Operation("Reshape", (total, _)), ex.Leaf() as first)
-        ) if len(first.shape) == 2:  # noqa: PLR2004 - one offset a group, in a column
+        case ex.Operation("Add", (ex.Operation("Reshape", (total, _)), ex.Leaf() as first)) if (
+            len(first.shape) == 2
+        ):  # noqa: PLR2004 - one offset a group, in a column
             return replace(_codes(total), groups=first.shape[0])
         case ex.Operation("Add", (lower, upper)):
             one, other = _codes(lower), _codes(upper)

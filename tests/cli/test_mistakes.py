@@ -6,6 +6,11 @@ import pytest
 from onnxcomp.cli.main import command
 
 QUICK = ("--no-bench", "--quiet")
+ABSENT = (
+    "evaluator 'absent.py:good': no such file absent.py; "
+    "give file.py:function or package.module:function"
+)
+SHAPES = "shapes.npz: input 'x' has shape [3, 5], expected [4, 32], with the samples along axis 0"
 
 
 @pytest.fixture
@@ -89,7 +94,7 @@ def test_a_recipe_that_is_not_json(broken_files, call):
         (["--bits", "9"], "Invalid value for '--bits': 9 is not in the range 1<=x<=8."),
         (["--bits", "x"], "Invalid value for '--bits': 'x' is not a valid integer range."),
         (["--clusters", "1"], "Invalid value for '--clusters': 1 is not in the range 2<=x<=256."),
-        (["--width", "3"], "Invalid value for '--width': '3' is not one of '1', '2', '4'."),
+        (["--width", "3"], "Invalid value for '--width': 3 is not one of '1', '2', '4'."),
         (["--samples", "0"], "Invalid value for '--samples': 0 is not in the range x>=1."),
         (["--seed", "-1"], "Invalid value for '--seed': -1 is not in the range x>=0."),
         (["--nothing"], "No such option '--nothing'."),
@@ -120,8 +125,7 @@ def test_a_wrong_option(workplace, call, arguments, message):
         ),
         (
             ["--evaluate", "absent.py:good"],
-            "evaluator 'absent.py:good': no such file absent.py; "
-            "give file.py:function or package.module:function",
+            ABSENT,
         ),
     ],
 )
@@ -143,8 +147,7 @@ def test_options_that_do_not_fit_together(workplace, call, arguments, message):
         (["--data", "names.npz"], "names.npz: 'z' is not an input of the model (inputs: x)"),
         (
             ["--data", "shapes.npz"],
-            "shapes.npz: input 'x' has shape [3, 5], expected [4, 32], "
-            "with the samples along axis 0",
+            SHAPES,
         ),
     ],
 )

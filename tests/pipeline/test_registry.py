@@ -1,0 +1,79 @@
+"""Passes of other distributions are found as the built-in ones are."""
+
+from importlib.metadata import EntryPoint
+from typing import ClassVar
+
+import pytest
+
+from onnxcomp import Pass, Stage, available_passes, compress
+from onnxcomp.cli.main import command
+from onnxcomp.errors import OptionError
+from onnxcomp.pipeline import parse_recipe, recipe_schema, registry
+from passes import ALL, Cluster
+
+
+class Polish(Pass):
+    """Do nothing, at the beginning."""
+
+    name: ClassVar[str] = "polish"
+    stage: ClassVar[Stage] = Stage.SIMPLIFY
+
+    def apply(self, model, context):
+        del context
+        return self.candidates(model)[1]
+
+
+class OtherCluster(Polish):
+    """Take the name of another."""
+
+    name: ClassVar[str] = "cluster"
+
+
+MINE = (Polish,)
+CLASH = (OtherCluster,)
+
+
+@pytest.fixture
+def install(monkeypatch):
+    """Return a function that adds an entry point of another distribution."""
+
+    def add(attribute):
+        points = [
+            EntryPoint("builtin", "passes:ALL", registry.ENTRY_POINTS),
+            EntryPoint("theirs", f"{__name__}:{attribute}", registry.ENTRY_POINTS),
+        ]
+        monkeypatch.setattr(registry, "entry_points", lambda *, group: points)  # noqa: ARG005
+        available_passes.cache_clear()
+
+    yield add
+    monkeypatch.undo()
+    available_passes.cache_clear()
+
+
+def test_the_built_in_ones():
+    assert {cls.name: cls for cls in ALL} == available_passes()
+    assert list(available_passes()) == ["cluster", "expand"]
+
+
+def test_a_pass_of_another_distribution(install, models):
+    install("MINE")
+    assert list(available_passes()) == ["polish", "cluster", "expand"]
+    assert "polish" in command().commands
+    names = [
+        each["properties"]["pass"]["const"]
+        for each in recipe_schema()["properties"]["passes"]["items"]["oneOf"]
+    ]
+    assert names == ["polish", "cluster", "expand"]
+    passes = parse_recipe({"passes": [{"pass": "polish"}, {"pass": "cluster", "bits": 2}]})
+    assert passes == (Polish(), Cluster(bits=2))
+    steps = compress(models["mlp"].proto, passes).report.steps
+    assert [step.status for step in steps] == ["nothing", "applied"]
+
+
+def test_two_passes_of_one_name(install):
+    install("CLASH")
+    with pytest.raises(OptionError) as caught:
+        available_passes()
+    assert str(caught.value) == (
+        f"passes.cluster.cluster and {__name__} both have a pass 'cluster'; uninstall one of them"
+    )
