@@ -37,13 +37,14 @@ def read_attribute(attribute: onnx.AttributeProto) -> Any:
         return attribute
     value = getattr(attribute, FIELDS[attribute.type])
     if attribute.type == onnx.AttributeProto.STRING:
-        return _text(value)
+        return text_of(value)
     if attribute.type == onnx.AttributeProto.STRINGS:
-        return [_text(each) for each in value]
+        return [text_of(each) for each in value]
     return value if isinstance(value, int | float) else list(value)
 
 
-def _text(value: bytes) -> str | bytes:
+def text_of(value: bytes) -> str | bytes:
+    """Return a string as text, or as it is where it is not UTF-8."""
     try:
         return value.decode()
     except UnicodeDecodeError:

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeVar
+import struct
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from google.protobuf.message import Message
+from google.protobuf.unknown_fields import UnknownFieldSet
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
 MessageKind = TypeVar("MessageKind", bound=Message)
 
+FIXED64, DELIMITED, GROUP, GROUP_END, FIXED32 = 1, 2, 3, 4, 5
+"""Wire types of protobuf; 0 is a varint."""
+
 
 def copy_without(message: MessageKind, skipped: Collection[str]) -> MessageKind:
-    """Copy a message except for the named fields, which are not even read."""
-    copied = type(message)()
+    """Copy a message except for the named fields, which are not even read.
+
+    Fields that this version of ONNX does not know are copied too.
+    """
+    copied: MessageKind = type(message)()
     for field, value in message.ListFields():
         if field.name in skipped:
             continue
@@ -24,4 +32,35 @@ def copy_without(message: MessageKind, skipped: Collection[str]) -> MessageKind:
             getattr(copied, field.name).MergeFrom(value)
         else:
             setattr(copied, field.name, value)
+    unknown = UnknownFieldSet(message)
+    if len(unknown):
+        copied.MergeFromString(_encoded(unknown))
     return copied
+
+
+def _encoded(fields: UnknownFieldSet) -> bytes:
+    """Return fields in protobuf's wire format."""
+    return b"".join(
+        _varint(field.field_number << 3 | field.wire_type) + _payload(field) for field in fields
+    )
+
+
+def _payload(field: Any) -> bytes:
+    data = field.data
+    if field.wire_type == FIXED64:
+        return struct.pack("<Q", data)
+    if field.wire_type == FIXED32:
+        return struct.pack("<I", data)
+    if field.wire_type == DELIMITED:
+        return _varint(len(data)) + bytes(data)
+    if field.wire_type == GROUP:
+        return _encoded(data) + _varint(field.field_number << 3 | GROUP_END)
+    return _varint(data)
+
+
+def _varint(number: int) -> bytes:
+    digits = bytearray()
+    while number > 0x7F:  # noqa: PLR2004 - seven bits a byte
+        digits.append(number & 0x7F | 0x80)
+        number >>= 7
+    return bytes([*digits, number])

@@ -15,6 +15,7 @@ import onnx_graphsurgeon as gs
 from onnx_graphsurgeon.ir.tensor import LazyValues
 
 from onnxcomp.errors import ModelError
+from onnxcomp.graph.attributes import text_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -62,7 +63,10 @@ class TensorValues(LazyValues):  # type: ignore[misc]
 
     def load(self) -> NDArray[Any]:
         """Return the elements, read-only; mapped from the file where they are external."""
-        if self.external is None:
+        if self.tensor.data_type == onnx.TensorProto.STRING:
+            texts = [text_of(each) for each in self.tensor.string_data]
+            array = np.array(texts, np.dtype(object)).reshape(self.shape)
+        elif self.external is None:
             try:
                 array = onnx.numpy_helper.to_array(self.tensor)
             except (ValueError, TypeError) as error:

@@ -145,6 +145,7 @@ class _Writer:
                 protos += decoder.rows(table.held.store, proto, rank)
             else:
                 protos.append(proto)
+        protos += [self._constant_node(constant) for constant in scope.trailing]
         return protos
 
     def _node(self, node: gs.Node, shared: LeafPool) -> onnx.NodeProto:
@@ -225,6 +226,7 @@ class _Scope:
         decoded: Constants that nodes of a decoding give.
         by_rows: Rank of the indices, by identity of the constants whose rows are decoded.
         leading: Constant nodes that come first.
+        trailing: Constant nodes that come last.
         followed_by: Constant nodes, by identity of the node that they come before.
         initializers: All other constants.
         plain_names: Names of constants that keep their name and type.
@@ -237,6 +239,7 @@ class _Scope:
         self.decoded: list[Constant] = []
         self.by_rows: dict[int, int] = {}
         self.leading: list[Constant] = []
+        self.trailing: list[Constant] = []
         self.followed_by: dict[int, list[Constant]] = {}
         self.initializers: list[gs.Constant] = []
         in_place = {id(node) for node in self.nodes} if self.nodes == graph.nodes else set()
@@ -251,6 +254,8 @@ class _Scope:
                 self.initializers.append(constant)
             elif id(constant.follower) in in_place:
                 self.followed_by.setdefault(id(constant.follower), []).append(constant)
+            elif constant.follower is None and not constant.outputs:
+                self.trailing.append(constant)
             else:
                 self.leading.append(constant)
         self.plain_names = {each.name for each in constants if id(each) not in self.by_rows}

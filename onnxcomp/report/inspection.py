@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Group
 from rich.table import Table
+from rich.text import Text
 
 from onnxcomp.graph import count_bytes, store_of, weights
 from onnxcomp.report.records import Record
@@ -111,16 +112,16 @@ def inspection_table(inspection: Inspection) -> RenderableType:
         ("operators", operators),
         *inspection.metadata.items(),
     ):
-        about.add_row(name, value)
+        about.add_row(Text(name), Text(value))
     held = Table("weight", "operators", "shape", "type", "bytes", "store", "left alone because it")
     for each in sorted(inspection.weights, key=lambda weight: -weight.bytes):
         held.add_row(
-            each.name,
-            ", ".join(each.op_types),
+            Text(each.name),
+            Text(", ".join(each.op_types)),
             "x".join(map(str, each.shape)),
             each.dtype,
             size(each.bytes),
             each.store,
-            each.unsuitable or "",
+            Text(each.unsuitable or ""),
         )
     return Group(about, held)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console, Group
 from rich.table import Table
+from rich.text import Text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -63,7 +64,7 @@ def _steps(steps: Iterable[Step]) -> Table:
         status = step.status.replace("_", " ") + (f": {step.reason}" if step.reason else "")
         table.add_row(
             step.name,
-            status,
+            Text(status),
             str(len(changed)),
             str(len(step.tensors) - len(changed)),
             size(sum(each.bytes_before for each in changed)),
@@ -78,8 +79,8 @@ def _worst(changed: Sequence[Verdict]) -> Table:
     ranked = sorted(changed, key=lambda each: -(each.error or 0.0))
     for each in ranked[:SHOWN_WORST]:
         table.add_row(
-            each.name,
-            ", ".join(each.op_types),
+            Text(each.name),
+            Text(", ".join(each.op_types)),
             "x".join(map(str, each.shape)),
             size(each.bytes_before),
             size(each.bytes_after),
@@ -97,14 +98,14 @@ def validation_table(validations: Iterable[Validation]) -> Table:
             table.add_row(
                 each.provider,
                 samples,
-                output.name,
+                Text(output.name),
                 _number(output.cosine, "{:.6f}"),
                 "identical" if output.max_abs == 0 else _number(output.snr_db, "{:.1f}"),
                 _number(output.max_abs, "{:.3g}"),
                 _number(output.agreement, "{:.4f}"),
             )
         if each.problem is not None:
-            table.add_row(each.provider, samples, f"[red]{each.problem}[/red]")
+            table.add_row(each.provider, samples, Text(each.problem, style="red"))
     return table
 
 

@@ -11,6 +11,7 @@ from onnxcomp.graph import StoreValues, raise_opset
 from onnxcomp.pipeline import Offer, Pass, Stage, skip
 from onnxcomp.stores import FOLDING_LIMIT
 from onnxcomp.verdicts import Verdict
+from passes.cluster.blocks import relative_error, require_finite
 from passes.cluster.coding import (
     Coding,
     code_exactly,
@@ -18,14 +19,11 @@ from passes.cluster.coding import (
     code_scaled,
     code_tensor,
     code_vectors,
-    relative_error,
-    require_finite,
-    root_mean_square,
-    scaled_histogram,
 )
 from passes.cluster.histogram import Histogram
 from passes.cluster.identical import share_identical
 from passes.cluster.kmeans import cluster_points
+from passes.cluster.scales import root_mean_square, scaled_histogram
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

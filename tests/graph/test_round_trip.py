@@ -26,7 +26,7 @@ def tensor(name, array):
     return nh.from_array(np.asarray(array, np.float32), name)
 
 
-def model(nodes, inputs, outputs, weights=(), opset=21, ir_version=10, **more):
+def model(nodes, inputs, outputs, weights=(), opset=21, ir_version=10, **more):  # noqa: PLR0917
     graph = h.make_graph(nodes, "main", inputs, outputs, weights)
     functions = more.pop("functions", [])
     opsets = [h.make_opsetid("", opset), *more.pop("opsets", [])]

@@ -75,5 +75,5 @@ def test_two_passes_of_one_name(install):
     with pytest.raises(OptionError) as caught:
         available_passes()
     assert str(caught.value) == (
-        f"passes.cluster.cluster and {__name__} both have a pass 'cluster'; uninstall one of them"
+        f"{__name__} and passes.cluster.cluster both have a pass 'cluster'; uninstall one of them"
     )

@@ -4,15 +4,26 @@ import hashlib
 import io
 import json
 
+import onnx
 import pytest
 import zstandard
 from rich.console import Console
 
 from onnxcomp import compress
 from onnxcomp.graph import load_model, values
-from onnxcomp.report import FileRecord, inspect_model, report_html, report_table
+from onnxcomp.report import (
+    inspect_model,
+    inspection_table,
+    record_of_data,
+    record_of_files,
+    report_html,
+    report_table,
+)
 from onnxcomp.report.tables import size
 from passes import Cluster
+
+
+NAME = "layers[0]/[red]w:cat:"
 
 
 @pytest.fixture
@@ -31,7 +42,7 @@ def test_a_model_in_memory_and_on_disk(tmp_path):
     data = b"some model " * 1000
     path = tmp_path / "model.onnx"
     path.write_bytes(data)
-    in_memory, on_disk = FileRecord.of_bytes(data), FileRecord.of_files([path])
+    in_memory, on_disk = record_of_data(data), record_of_files([path])
     assert in_memory.path is None
     assert on_disk.path == str(path)
     for record in (in_memory, on_disk):
@@ -45,7 +56,7 @@ def test_a_model_in_several_files(tmp_path):
     paths = [tmp_path / "model.onnx", tmp_path / "model.data"]
     for path in paths:
         path.write_bytes(path.name.encode() * 100)
-    record = FileRecord.of_files(paths)
+    record = record_of_files(paths)
     assert record.path == str(paths[0])
     assert record.bytes == sum(path.stat().st_size for path in paths)
     together = b"".join(path.read_bytes() for path in paths)
@@ -78,9 +89,18 @@ def test_a_report_as_html(report):
 
 def test_names_with_brackets_are_shown_as_they_are(report):
     step = report.steps[0]
-    odd = step.changed[0].model_copy(update={"name": "layers[0]/[red]w"})
+    odd = step.changed[0].model_copy(update={"name": NAME})
     tables = report.model_copy(update={"steps": (step.model_copy(update={"tensors": (odd,)}),)})
-    assert "layers[0]/[red]w" in printed(report_table(tables))
+    assert NAME in printed(report_table(tables))
+
+
+def test_an_inspection_shows_names_as_they_are(models):
+    proto = onnx.ModelProto()
+    proto.CopyFrom(models["mlp"].proto)
+    proto.metadata_props.add(key="note", value=NAME)
+    proto.graph.initializer[2].name = NAME
+    proto.graph.node[2].input[1] = NAME
+    assert printed(inspection_table(inspect_model(load_model(proto)))).count(NAME) == 2
 
 
 @pytest.mark.parametrize(
