@@ -119,7 +119,7 @@ def measured(work: str, model: str, target: str) -> dict[str, Any]:
         from passes import Cluster  # noqa: PLC0415
 
         def act() -> None:
-            settings = Settings(validate=False, bench=False)
+            settings = Settings.model_validate({"validate": False, "bench": False})
             compress(model, [Cluster(bits=4)], settings=settings).save(target)
 
     with sampled_memory() as peak:

@@ -41,7 +41,7 @@ class Interval(BaseModel):
         high: Upper end of the interval.
     """
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, defer_build=True)
 
     median: float
     low: float
@@ -56,7 +56,7 @@ class PeakMemory(BaseModel):
         result: Of the result.
     """
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, defer_build=True)
 
     original: int
     result: int
@@ -78,7 +78,7 @@ class Benchmark(BaseModel):
         peak_memory: Of both models.
     """
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, defer_build=True)
 
     provider: str
     threads: int

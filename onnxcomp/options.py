@@ -21,7 +21,7 @@ class Options(BaseModel):
     must not be together is refused in ``model_post_init``, by an `OptionError`.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, defer_build=True)
 
     name: ClassVar[str]
 

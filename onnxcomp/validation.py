@@ -46,7 +46,7 @@ class Validation(BaseModel):
             result does not run without optimisation although the original does.
     """
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, defer_build=True)
 
     provider: str
     samples: int

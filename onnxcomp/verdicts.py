@@ -21,7 +21,7 @@ class Verdict(BaseModel):
         error: Relative Frobenius error of its values, without unit; None where it was skipped.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     name: str
     op_types: tuple[str, ...]

@@ -44,7 +44,7 @@ def origin_of(runnable: bytes | Path, source: FileRecord, data: Any, settings: S
     if isinstance(evaluator, str):
         evaluator = load_evaluator(evaluator)
     samples = None
-    if settings.validation or settings.bench:
+    if data is not None or settings.validation or settings.bench:
         session = open_session(runnable, settings.provider[0], settings.threads)
         samples = samples_for(session, data, settings.samples, settings.seed)
     return Origin(

@@ -1,7 +1,7 @@
 """The only room that reads, writes, imports or exports models.
 
-`load_model` reads a model lazily into a `Model`, which is an `onnx_graphsurgeon.Graph`; `save_model`
-and `model_bytes` write it. `weights` lists what a pass may compress.
+`load_model` reads a model lazily into a `Model`, which is an `onnx_graphsurgeon.Graph`;
+`save_model` and `model_bytes` write it. `weights` lists what a pass may compress.
 """
 
 from onnxcomp.graph.copying import copy_model

@@ -81,7 +81,7 @@ def write_attribute(
 
 
 def _like(
-    source: onnx.AttributeProto | None, name: str, kind: int, field: str
+    source: onnx.AttributeProto | None, name: str, kind: Any, field: str
 ) -> onnx.AttributeProto:
     if source is None:
         return onnx.AttributeProto(name=name, type=kind)

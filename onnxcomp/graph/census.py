@@ -6,10 +6,13 @@ from typing import TYPE_CHECKING
 
 import onnx_graphsurgeon as gs
 
-from onnxcomp.graph.values import Constant
+from onnxcomp.errors import ModelError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from onnxcomp.graph.model import Graph, Model
+    from onnxcomp.graph.values import Constant
 
 
 class Census:
@@ -54,7 +57,8 @@ class Census:
     def constants(self, scope: Graph) -> list[gs.Constant]:
         """Return the constants that are written into a scope.
 
-        A constant that a pass made belongs to the one scope that reads it, or else to the outermost.
+        A constant that a pass made belongs to the scope that reads it; if several do, to the
+        outermost.
         """
         own = [
             constant
@@ -69,3 +73,16 @@ class Census:
         """Return the one scope that reads a constant; None where there are several or none."""
         scopes = {id(scope): scope for scope in self.readers.get(id(constant), [])}
         return next(iter(scopes.values())) if len(scopes) == 1 else None
+
+
+def check_names(scope: Graph, constants: Iterable[gs.Constant]) -> None:
+    """Check that no two tensors of a scope have the same name, which a pass may have given them.
+
+    Raises:
+        ModelError: Two have.
+    """
+    known: dict[str, gs.Tensor] = {}
+    tensors = (each for node in scope.nodes for each in (*node.inputs, *node.outputs))
+    for tensor in (*constants, *scope.inputs, *scope.outputs, *tensors):
+        if tensor.name and known.setdefault(tensor.name, tensor) is not tensor:
+            raise ModelError(f"two tensors are called {tensor.name!r}; rename one of them")

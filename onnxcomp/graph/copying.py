@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def copy_model(model: Model) -> Model:
     """Copy a model, so that a pass may rewrite the copy; weights and messages are shared."""
     copies: dict[int, Tensor] = {}
-    copied = _copy_graph(model, copies, Model)
+    copied: Model = _copy_graph(model, copies, Model)
     copied.header = onnx.ModelProto()
     copied.header.CopyFrom(model.header)
     copied.import_domains = copied.header.opset_import

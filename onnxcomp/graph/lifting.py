@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnx
 
-from onnxcomp.graph.model import Graph, Model, Node, Tensor
 from onnxcomp.graph.values import Constant, StoreValues, TensorValues
 from onnxcomp.stores import MARK, Indices, Leaf, Operation, parse_store
 
 if TYPE_CHECKING:
+    from onnxcomp.graph.model import Graph, Model, Node, Tensor
     from onnxcomp.stores import CodebookStore, Expression
 
 DEEPEST = 16
@@ -39,13 +39,14 @@ def lift_stores(model: Model) -> None:
                 lifted = _lift_weight(scope, node, kind, model.opset)
             removed |= lifted
     if removed:
+        outputs = {id(each) for scope in model.all_scopes() for each in scope.outputs}
         for scope in model.all_scopes():
             scope.nodes = [node for node in scope.nodes if id(node) not in removed]
-            # Leaves that decodings of several scopes share lie in the outermost.
+            # What only decodings read, perhaps those of another scope, is part of a store now.
             scope.constants = [
                 constant
                 for constant in scope.constants
-                if constant.outputs or not constant.name.startswith(PREFIX)
+                if constant.outputs or id(constant) in outputs or constant.name in scope.unread
             ]
 
 
@@ -132,8 +133,7 @@ def _tree(
 
     def read(tensor: Tensor, depth: int) -> Expression | None:
         if isinstance(tensor, Constant):
-            leaf = leaves.setdefault(id(tensor), leaf_of(tensor)) if _is_plain(tensor) else None
-            return leaf
+            return leaves.setdefault(id(tensor), leaf_of(tensor)) if _is_plain(tensor) else None
         if tensor.name.startswith(PREFIX) and tensor.inputs:
             return walk(tensor.inputs[0], depth + 1)
         indices[id(tensor)] = tensor

@@ -53,13 +53,24 @@ def _from_other(source: Any) -> Model:
     if hasattr(source, "model_proto"):  # torch.onnx.ONNXProgram
         return load_model(source.model_proto)
     if type(source).__module__.split(".")[0] == "onnx_ir":
-        import onnx_ir  # noqa: PLC0415 - no dependency: the caller has it
-
-        return load_model(onnx_ir.to_proto(source))
+        return _from_onnx_ir(source)
     raise ModelError(
         f"cannot read a model from {type(source).__name__}; give a path, bytes, onnx.ModelProto, "
         "onnx_graphsurgeon.Graph, onnx_ir.Model or torch.onnx.ONNXProgram"
     )
+
+
+def _from_onnx_ir(source: Any) -> Model:
+    import onnx_ir  # noqa: PLC0415 - no dependency: the caller has it
+
+    weights = (
+        each.const_value for graph in source.graphs() for each in graph.initializers.values()
+    )
+    folders = {each.base_dir for each in weights if isinstance(each, onnx_ir.ExternalTensor)}
+    if len(folders) > 1:
+        raise ModelError("the given onnx_ir.Model has data in several folders; save it first")
+    folder = Path(folders.pop()) if folders else None
+    return _checked(onnx_ir.to_proto(source), DataFiles(folder), "the given onnx_ir.Model")
 
 
 def _parse_file(path: Path) -> onnx.ModelProto:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import onnx
 
 from onnxcomp.graph.lifting import PREFIX, ROWS
+from onnxcomp.graph.messages import copy_without
 from onnxcomp.stores import MARK, Indices, Leaf, Operation
 
 if TYPE_CHECKING:
@@ -101,9 +102,7 @@ class Decoder:
         table, indices = reader.input
         tree = store.row_expression(indices_rank)
         nodes = self._nodes(tree, reader.output[0], indices, table)
-        nodes[-1].name = reader.name
-        nodes[-1].doc_string = reader.doc_string
-        nodes[-1].metadata_props.extend(reader.metadata_props)
+        nodes[-1].MergeFrom(copy_without(reader, {"op_type", "input", "output", "attribute"}))
         _mark(nodes[-1], store.kind + ROWS)
         return nodes
 

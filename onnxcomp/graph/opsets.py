@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import onnx
@@ -10,14 +12,15 @@ import onnx.version_converter
 from onnxcomp.errors import ModelError
 from onnxcomp.graph.external import DataFiles
 from onnxcomp.graph.reading import read_model
-from onnxcomp.graph.values import Constant
+from onnxcomp.graph.values import StoreValues
 from onnxcomp.graph.writing import write_model
 
 if TYPE_CHECKING:
-    from onnxcomp.graph.model import Model
+    import numpy as np
+    from numpy.typing import NDArray
 
-PLACEHOLDER_BYTES = 1024
-"""Larger constants are kept away from the converter, which would copy them."""
+    from onnxcomp.graph.model import Model
+    from onnxcomp.stores import CodebookStore
 
 
 def raise_opset(model: Model, opset: int) -> None:
@@ -33,22 +36,53 @@ def raise_opset(model: Model, opset: int) -> None:
             f"cannot raise the opset from {model.opset} to {opset}: the model has functions; "
             "export it again at a later opset"
         )
-    held = {
-        constant.name: constant
-        for constant in model.constants
-        if constant.node is None and constant.nbytes > PLACEHOLDER_BYTES
-    }
+    weights = _SetAside()
+    proto = write_model(model, lower=False, offload=weights.add)
     try:
-        converted = onnx.version_converter.convert_version(write_model(model, lower=False), opset)
+        converted = onnx.version_converter.convert_version(proto, opset)
     except (RuntimeError, ValueError) as error:
-        reason = str(error).splitlines()[-1]
+        reason = " ".join(str(error).split())
         raise ModelError(
             f"cannot raise the opset from {model.opset} to {opset}: {reason}"
         ) from error
-    upgraded = read_model(converted, DataFiles(None))
-    for constant in upgraded.constants:
-        if constant.name in held and isinstance(constant, Constant):
-            constant.values = held[constant.name].held
+    converted.metadata_props.clear()
+    converted.metadata_props.extend(model.header.metadata_props)
+    upgraded = read_model(converted, weights)
+    _put_back_stores(upgraded, _stores_by_name(model))
     upgraded.data_paths = model.data_paths
-    upgraded.header.metadata_props.MergeFrom(model.header.metadata_props)
     model.__dict__.update(upgraded.__dict__)
+
+
+class _SetAside(DataFiles):
+    """Data that the converter, which would copy it, does not see."""
+
+    def __init__(self) -> None:
+        super().__init__(None)
+        self._data: list[NDArray[np.uint8]] = []
+
+    def add(self, header: onnx.TensorProto, data: NDArray[np.uint8]) -> None:
+        header.data_location = onnx.TensorProto.EXTERNAL
+        header.external_data.add(key="location", value=str(len(self._data)))
+        self._data.append(data)
+
+    def read(self, tensor: onnx.TensorProto) -> NDArray[np.uint8]:
+        return self._data[int(tensor.external_data[0].value)]
+
+
+def _stores_by_name(model: Model) -> dict[str, CodebookStore]:
+    """Return the stores whose name no other constant has."""
+    constants = [constant for scope in model.all_scopes() for constant in scope.constants]
+    names = Counter(constant.name for constant in constants)
+    return {
+        constant.name: constant.held.store
+        for constant in constants
+        if isinstance(constant.held, StoreValues) and names[constant.name] == 1
+    }
+
+
+def _put_back_stores(model: Model, stores: dict[str, CodebookStore]) -> None:
+    for scope in model.all_scopes():
+        for constant in scope.constants:
+            if constant.name in stores:
+                store = replace(stores[constant.name], opset=model.opset)
+                constant.values = StoreValues(store)

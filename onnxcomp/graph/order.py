@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 def ordered(nodes: Sequence[gs.Node]) -> list[gs.Node]:
     """Return the nodes of one scope so that each comes after those it reads from.
 
-    A valid order is returned as it is; otherwise the earliest node in the given order that is ready
-    comes next (Kahn 1962). What bodies of control-flow nodes read counts as read by the node.
+    A valid order is returned as it is; otherwise the earliest node of the given order that is
+    ready comes next (Kahn 1962). What the bodies of a node read counts as read by the node.
 
     Raises:
         ModelError: The nodes form a cycle.

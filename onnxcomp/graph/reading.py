@@ -103,7 +103,7 @@ def _read_nodes(
         values = _constant_values(proto, files)
         if values is not None:
             constant = Constant(proto.output[0], values)
-            constant.node = proto
+            constant.node, constant.node_values = proto, values
             scope.maps[0][constant.name] = constant
             constants.append(constant)
             leading.append(constant)

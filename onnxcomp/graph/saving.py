@@ -67,18 +67,22 @@ def save_model(model: Model, path: str | Path, *, lower: bool = True) -> list[Pa
     """
     path = Path(path).resolve()
     try:
+        replaced = _data_files_of(path)
         if model.is_external or count_bytes(model, lower=lower) > LARGEST_MESSAGE:
-            return _save_with_data(model, path, lower=lower)
-        with _replacing(path) as file:
-            file.write(serialise(write_model(model, lower=lower)))
+            written = _save_with_data(model, path, lower=lower)
+        else:
+            with _replacing(path) as file:
+                file.write(serialise(write_model(model, lower=lower)))
+            written = [path]
+        for each in replaced.difference(written):
+            each.unlink(missing_ok=True)
     except OSError as error:
         reason = (error.strerror or "cannot be written").lower()
         raise ModelError(f"cannot write {str(path)!r}: {reason}") from error
-    return [path]
+    return written
 
 
 def _save_with_data(model: Model, path: Path, *, lower: bool) -> list[Path]:
-    replaced = _data_files_of(path)
     with _temporary(path) as file:
         with ThreadPoolExecutor(max_workers=1) as background:
             data = _DataWriter(file, background)
@@ -90,8 +94,6 @@ def _save_with_data(model: Model, path: Path, *, lower: bool) -> list[Path]:
     _name_data(proto, written.name)
     with _replacing(path) as file:
         file.write(serialise(proto))
-    for each in replaced - {written}:
-        each.unlink(missing_ok=True)
     return [path, written]
 
 
@@ -111,7 +113,7 @@ class _DataWriter:
 
     @property
     def digest(self) -> str:
-        """A name for the content, by a sample of it: a checksum of all takes as long as writing."""
+        """A name for the content, by a sample: a checksum of all takes as long as writing."""
         return f"{self._checksum:08x}{self._size >> 6 & 0xFFFF:04x}"
 
     def add(self, header: onnx.TensorProto, data: NDArray[np.uint8]) -> None:

@@ -43,7 +43,15 @@ class TensorValues(LazyValues):  # type: ignore[misc]
         else:
             self.dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type))
         is_external = tensor.data_location == onnx.TensorProto.EXTERNAL
-        self.external = files.read(tensor) if is_external else None
+        self.external: NDArray[np.uint8] | None = None
+        if is_external:
+            data, needed = files.read(tensor), packed_bytes(tensor.data_type, self.shape)
+            if len(data) < needed:
+                raise ModelError(
+                    f"tensor {tensor.name!r} has {len(data)} bytes of external data, but its "
+                    f"type and shape need {needed}"
+                )
+            self.external = data[:needed]
 
     @property
     def nbytes(self) -> int:
@@ -124,7 +132,7 @@ class StoreValues(LazyValues):  # type: ignore[misc]
 
 
 class DecodedValues(LazyValues):  # type: ignore[misc]
-    """The values of a store that the exporter writes out plainly, decoded when it comes to them."""
+    """The values of a store that the exporter decodes when it comes to them."""
 
     def __init__(self, store: CodebookStore) -> None:
         self.store = store
@@ -142,8 +150,8 @@ class DecodedValues(LazyValues):  # type: ignore[misc]
 class Constant(gs.Constant):  # type: ignore[misc]
     """A constant whose ``values`` may be looked at without becoming resident.
 
-    GraphSurgeon's own class replaces lazy values by the loaded array at the first look, which would
-    undo a store and fill the memory.
+    GraphSurgeon's own class replaces lazy values by the loaded array at the first look, which
+    would undo a store and fill the memory.
     """
 
     __eq__ = object.__eq__
@@ -151,6 +159,9 @@ class Constant(gs.Constant):  # type: ignore[misc]
 
     node: onnx.NodeProto | None = None
     """The Constant node that it was read from; None for an initializer."""
+
+    node_values: LazyValues | None = None
+    """What that node holds; if it is not held any more, a pass changed it."""
 
     follower: gs.Node | None = None
     """The node that came after the Constant node."""
@@ -182,7 +193,7 @@ class Constant(gs.Constant):  # type: ignore[misc]
     def copy(self) -> Constant:
         """Return a constant of the same values, without readers."""
         copied = Constant(self.name, self._values)
-        copied.node = self.node
+        copied.node, copied.node_values = self.node, self.node_values
         return copied
 
 

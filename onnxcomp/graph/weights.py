@@ -13,7 +13,7 @@ import numpy as np
 from onnxcomp.graph.values import Constant, SparseTensorValues
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     import onnx_graphsurgeon as gs
     from numpy.typing import NDArray
@@ -170,7 +170,7 @@ class Weight:
         )
         return next((reason for applies, reason in reasons if applies), None)
 
-    def _is_read_at(self, places: dict[str, tuple[int, ...]]) -> bool:
+    def _is_read_at(self, places: Mapping[str, tuple[int, ...]]) -> bool:
         return any(reader.place in places.get(reader.node.op, ()) for reader in self.readers)
 
 
@@ -204,7 +204,7 @@ def _is_weight_like(weight: Weight) -> bool:
 
 
 def _overridable(model: Model) -> set[str]:
-    """Names of initializers that are inputs too; before IR version 4 all are, and none may change."""
+    """Names of initializers that are inputs too; before IR version 4 all are, and none changes."""
     if model.header.ir_version < 4:  # noqa: PLR2004 - the version of the specification
         return set()
     return {info.name for info in model.source.input}

@@ -9,7 +9,7 @@ import onnx
 from onnx_graphsurgeon.ir.tensor import LazyValues
 
 from onnxcomp.graph.attributes import write_attribute
-from onnxcomp.graph.census import Census
+from onnxcomp.graph.census import Census, check_names
 from onnxcomp.graph.declarations import declare, declare_initializers, declare_inputs
 from onnxcomp.graph.lowering import Decoder, LeafPool, Names
 from onnxcomp.graph.messages import copy_without
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from onnxcomp.graph.model import Graph, Model
+    from onnxcomp.stores import CodebookStore
 
     Offload = Callable[[onnx.TensorProto, NDArray[np.uint8]], None]
 
@@ -46,8 +47,8 @@ def write_model(
     Args:
         model: The model; not changed.
         lower: Whether stores are written as the operators that decode them, or decoded.
-        offload: Takes a tensor without data and its bytes, puts the bytes elsewhere and says in the
-            tensor where. Without it all data goes into the message.
+        offload: Takes a tensor without data and its bytes, puts the bytes elsewhere and says in
+            the tensor where. Without it all data goes into the message.
     """
     return _Writer(model, offload, lower=lower).write()
 
@@ -62,7 +63,8 @@ def count_bytes(model: Model, *, lower: bool = True) -> int:
         # Stands for the length prefix and the location, which differ little.
         header.raw_data = b""
 
-    return write_model(model, lower=lower, offload=count).ByteSize() + counted
+    size: int = write_model(model, lower=lower, offload=count).ByteSize()
+    return size + counted
 
 
 class _Writer:
@@ -95,6 +97,7 @@ class _Writer:
         proto.CopyFrom(copy_without(source, {"input", "output", "value_info"}))
         proto.name = graph.name
         constants = self._census.constants(graph)
+        check_names(graph, constants)
         scope = _Scope(graph, constants, lower=self._lower, census=self._census)
         proto.node.extend(self._nodes(scope, shared, own))
         for constant in scope.initializers:
@@ -120,13 +123,14 @@ class _Writer:
         proto.CopyFrom(function.source)
         pool = LeafPool(self._names)
         constants = self._census.constants(function)
+        check_names(function, constants)
         scope = _Scope(function, constants, lower=self._lower, census=self._census)
         nodes = self._nodes(scope, pool, pool)
-        tensors = [self._tensor(constant) for constant in scope.initializers]
-        tensors += [leaf.to_proto(name) for name, leaf in pool.leaves]
+        tensors = {each.name: self._inline(each) for each in scope.initializers}
+        tensors |= {name: leaf.to_proto(name) for name, leaf in pool.leaves}
         proto.node.extend(
-            onnx.helper.make_node("Constant", [], [tensor.name], value=tensor)
-            for tensor in tensors
+            onnx.helper.make_node("Constant", [], [name], value=tensor)
+            for name, tensor in tensors.items()
         )
         proto.node.extend(nodes)
 
@@ -134,15 +138,14 @@ class _Writer:
         decoder = Decoder(self._names, shared, own)
         protos: list[onnx.NodeProto] = []
         for constant in scope.decoded:
-            protos += decoder.weight(constant.held.store, constant.name)
+            protos += decoder.weight(_store_in(constant), constant.name)
         protos += [self._constant_node(constant) for constant in scope.leading]
         for node in scope.nodes:
             protos += [self._constant_node(each) for each in scope.followed_by.get(id(node), ())]
             proto = self._node(node, shared)
-            table = node.inputs[0] if node.inputs else None
-            if id(table) in scope.by_rows:
-                rank = scope.by_rows[id(table)]
-                protos += decoder.rows(table.held.store, proto, rank)
+            table = next(iter(node.inputs), None)
+            if isinstance(table, Constant) and id(table) in scope.by_rows:
+                protos += decoder.rows(_store_in(table), proto, scope.by_rows[id(table)])
             else:
                 protos.append(proto)
         protos += [self._constant_node(constant) for constant in scope.trailing]
@@ -172,24 +175,22 @@ class _Writer:
         return proto
 
     def _constant_node(self, constant: Constant) -> onnx.NodeProto:
-        source = constant.node
+        values: Any = constant.held
         proto = onnx.NodeProto()
-        if constant._values.external is None:  # noqa: SLF001 - a TensorValues
-            proto.CopyFrom(source)
-        else:
-            proto = onnx.helper.make_node("Constant", [], [""], value=self._inline(constant))
-            proto.name = source.name
+        proto.MergeFrom(constant.node or proto)
+        if values.external is not None:
+            proto.attribute[0].t.CopyFrom(self._inline(constant))
         proto.output[0] = constant.name
         return proto
 
     def _inline(self, constant: gs.Constant) -> onnx.TensorProto:
         """Write a tensor into a node, where its data cannot lie elsewhere."""
-        held = constant._values  # noqa: SLF001
+        held: Any = constant._values  # noqa: SLF001
         if isinstance(held, TensorValues) and held.external is not None:
-            proto = copy_without(held.tensor, {"external_data", "data_location"})
+            proto: onnx.TensorProto = copy_without(held.tensor, {"external_data", "data_location"})
             proto.raw_data = held.external.tobytes()
             return proto
-        if isinstance(held, LazyValues) and not isinstance(held, DecodedValues | StoreValues):
+        if isinstance(held, TensorValues):
             return held.tensor
         return onnx.numpy_helper.from_array(np.asarray(constant.values), constant.name)
 
@@ -266,13 +267,19 @@ def _is_constant_node(constant: gs.Constant) -> bool:
     return (
         isinstance(constant, Constant)
         and constant.node is not None
-        and isinstance(constant.held, TensorValues)
+        and constant.held is constant.node_values
     )
+
+
+def _store_in(constant: Constant) -> CodebookStore:
+    values: Any = constant.held
+    store: CodebookStore = values.store
+    return store
 
 
 def _rank_of_rows(constant: Constant, graph: Graph, census: Census) -> int | None:
     """Return the rank of the indices if all that reads a store is one kind of Gather of rows."""
-    store = constant.held.store
+    store = _store_in(constant)
     if not store.decodes_rows or id(constant) in census.outputs:
         return None
     if census.only_reader_scope(constant) is not graph:

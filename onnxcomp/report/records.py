@@ -23,7 +23,7 @@ ZSTD_LEVEL = 3
 class Record(BaseModel):
     """A frozen record; unknown fields are errors."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, defer_build=True)
 
 
 class FileRecord(Record):

@@ -34,7 +34,7 @@ class OutputComparison(BaseModel):
         note: Why the output could not be compared in full, or None.
     """
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, defer_build=True)
 
     name: str
     dtype: str

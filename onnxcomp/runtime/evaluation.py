@@ -32,7 +32,7 @@ class Metric(BaseModel):
         result: The result's value, in the evaluator's unit.
     """
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, defer_build=True)
 
     original: float
     result: float

@@ -1,7 +1,8 @@
 """A weight as codes plus standard operators: what it costs, how it is written and read back."""
 
 from onnxcomp.stores.building import store_codes
-from onnxcomp.stores.codebook import FOLDING_LIMIT, Codebook, CodebookStore
+from onnxcomp.stores.codebook import FOLDING_LIMIT, CodebookStore
+from onnxcomp.stores.entries import Codebook
 from onnxcomp.stores.expression import MARK, Expression, Indices, Leaf, Operation
 from onnxcomp.stores.parsing import parse_store
 

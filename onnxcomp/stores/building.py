@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from onnxcomp.stores.codebook import NATIVE_TYPES, Codebook, CodebookStore
+from onnxcomp.stores.codebook import NATIVE_TYPES, CodebookStore
 from onnxcomp.stores.packing import plane_bases, split_planes
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
+
+    from onnxcomp.stores.entries import Codebook
 
 RADIX_BASES = (2, 3, 4, 6, 16, 256)
 """The largest bases of which 8, 5, 4, 3, 2 and 1 digits fit a byte."""
@@ -29,13 +30,14 @@ def store_codes(
     """Store a weight as codes in the form that adds the fewest bytes at this opset.
 
     Args:
-        codes: Shape (weights / codebook.width,), in the order of the weight with ``axis`` in front.
+        codes: Shape (weights / codebook.width,), as the weight is with ``axis`` in front.
         codebook: What the codes stand for; with several groups, codes count from 0 in each.
         shape: The weight's shape.
         dtype: The weight's element type.
         opset: The model's opset, 7 or later.
         axis: The axis whose blocks are the codebook's groups; 0 where there is one group.
-        scale: float, multiplied with the decoded values; broadcast to the moved shape.
+        scale: float, multiplied with the decoded values; of as many dimensions as the weight, and
+            broadcast to its shape with ``axis`` in front.
     """
     radix = next(base for base in RADIX_BASES if base >= codebook.clusters)
     packings = {(radix,), plane_bases(codebook.clusters)}

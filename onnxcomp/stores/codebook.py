@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from onnxcomp.stores.entries import Codebook
+
 FOLDING_LIMIT = 1 << 30
 """ONNX Runtime folds no node whose output has more bytes than this."""
 
@@ -38,49 +40,6 @@ NATIVE_TYPES = {
 
 
 @dataclass(frozen=True, eq=False)
-class Codebook:
-    """The values that codes stand for, as they are stored.
-
-    Args:
-        entries: float, or int8 with ``unit``; shape (groups * entries a group, width).
-        groups: How many codebooks ``entries`` holds, one after the other.
-        unit: What an int8 entry is multiplied with; a 0-d float32 array.
-    """
-
-    entries: NDArray[Any]
-    groups: int = 1
-    unit: NDArray[np.float32] | None = None
-
-    @property
-    def clusters(self) -> int:
-        """Entries of one group."""
-        return len(self.entries) // self.groups
-
-    @property
-    def width(self) -> int:
-        """Weights that one code stands for."""
-        return int(self.entries.shape[1])
-
-    def values(self, dtype: np.dtype[Any]) -> NDArray[Any]:
-        """The entries as ``dtype``, as the decoding computes them."""
-        if self.unit is None:
-            return self.entries.astype(dtype)
-        return (self.entries.astype(np.float32) * self.unit).astype(dtype)
-
-    def expression(self, dtype: np.dtype[Any]) -> ex.Expression:
-        """The operators that give `values`."""
-        entries = self.entries if self.width > 1 else self.entries.reshape(-1)
-        tree: ex.Expression = ex.Leaf.of(entries)
-        stored = self.entries.dtype
-        if self.unit is not None:
-            tree = ex.Operation(
-                "Mul", (ex.cast(tree, np.dtype(np.float32)), ex.Leaf.of(self.unit))
-            )
-            stored = np.dtype(np.float32)
-        return tree if stored == dtype else ex.cast(tree, dtype)
-
-
-@dataclass(frozen=True, eq=False)
 class CodebookStore:
     """A weight of ``shape`` as codes, a codebook and perhaps a scale.
 
@@ -92,7 +51,8 @@ class CodebookStore:
         bases: The base of the digits of each plane.
         axis: The axis that is moved to the front before the weight is cut into codes, so that a
             group of output channels is contiguous.
-        scale: float, multiplied with the decoded values; broadcast to ``shape`` with ``axis`` moved.
+        scale: float, multiplied with the decoded values; of as many dimensions as the weight, and
+            broadcast to its shape with ``axis`` moved.
         native: Whether the codes are a UINT4 or UINT2 tensor.
         opset: The opset that the decoding is written for.
     """
@@ -299,6 +259,9 @@ class CodebookStore:
         scale: ex.Expression = ex.Leaf.of(self.scale)
         if gather_scale and len(self.scale) > 1:
             scale = ex.gather(scale, ex.Indices())
+        elif gather_scale:
+            # Of one dimension, since a lone row, for a lone index, has no more.
+            scale = ex.Leaf.of(self.scale.reshape(-1))
         if self.scale.dtype != self.computed_dtype:
             scale = ex.cast(scale, self.computed_dtype)
         tree = ex.Operation("Mul", (tree, scale))

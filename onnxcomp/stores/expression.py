@@ -1,8 +1,8 @@
 """Decoding as a value: a small tree of standard operators over stored arrays.
 
-A store describes how its weight is decoded as a tree of `Operation` and `Leaf`. The exporter writes
-the tree into a graph, the importer reads it back, and its bytes are counted from it, all without
-knowing what the tree computes.
+A store describes how its weight is decoded as a tree of `Operation` and `Leaf`. The exporter
+writes the tree into a graph, the importer reads it back, and its bytes are counted from it, all
+without knowing what the tree computes.
 """
 
 from __future__ import annotations
@@ -61,9 +61,10 @@ class Leaf:
 
     def equals(self, other: Leaf) -> bool:
         """Whether both hold the same bytes of the same type and shape."""
-        return (self.data_type, self.shape) == (other.data_type, other.shape) and bytes(
-            memoryview(self.data).cast("B")
-        ) == bytes(memoryview(other.data).cast("B"))
+        kinds = (self.data_type, self.shape) == (other.data_type, other.shape)
+        return kinds and np.array_equal(
+            self.data.reshape(-1).view(np.uint8), other.data.reshape(-1).view(np.uint8)
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,7 +82,11 @@ class Operation:
 
     def to_proto(self, inputs: Sequence[str], output: str) -> onnx.NodeProto:
         """The operator as a node."""
-        return onnx.helper.make_node(self.op_type, inputs, [output], **dict(self.attributes))
+        node = onnx.helper.make_node(self.op_type, inputs, [output])
+        node.attribute.extend(
+            onnx.helper.make_attribute(name, value) for name, value in self.attributes
+        )
+        return node
 
 
 Expression = Leaf | Operation | Indices
@@ -139,7 +144,7 @@ def reshape(expression: Expression, shape: Sequence[int]) -> Operation:
 def keep_first(expression: Expression, count: int, opset: int) -> Operation:
     """The Slice operator: the first ``count`` elements of a one-dimensional tensor."""
     if opset < 10:  # noqa: PLR2004 - Slice takes its bounds as inputs from opset 10 on
-        bounds = (("starts", (0,)), ("ends", (count,)))
+        bounds = (("ends", (count,)), ("starts", (0,)))
         return Operation("Slice", (expression,), bounds)
     zero = Leaf.of(np.zeros(1, np.int64), shared=True)
     return Operation(

@@ -64,7 +64,7 @@ def plane_bases(clusters: int) -> tuple[int, ...]:
 def split_planes(
     codes: NDArray[np.uint8], bases: tuple[int, ...]
 ) -> tuple[NDArray[np.uint8], ...]:
-    """Pack each plane of the codes: the code is the sum of plane times the product of lower bases."""
+    """Pack each plane; a code is the sum of its planes times the product of the lower bases."""
     planes = []
     for base in bases[:-1]:
         planes.append(pack(codes % base, base))

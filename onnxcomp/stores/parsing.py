@@ -1,7 +1,7 @@
 """Reading a decoding back into the store that wrote it.
 
 A tree is recognised by its shape alone and then proven: the store that was read must write exactly
-the tree that was found. Whatever another tool changed is left as the ordinary operators that it is.
+the tree that was found. What another tool changed is left as the ordinary operators that it is.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ import onnx
 
 from onnxcomp.stores import expression as ex
 from onnxcomp.stores.building import RADIX_BASES
-from onnxcomp.stores.codebook import NATIVE_TYPES, Codebook, CodebookStore
+from onnxcomp.stores.codebook import NATIVE_TYPES, CodebookStore
+from onnxcomp.stores.entries import Codebook
 from onnxcomp.stores.packing import digits_per_byte, split_planes
 
 if TYPE_CHECKING:
@@ -79,9 +80,9 @@ def _weight(tree: ex.Expression, opset: int) -> CodebookStore:
 
 def _joined(pieces: list[CodebookStore]) -> CodebookStore:
     first = pieces[0]
-    grouped = first.codebook.groups > 1
     codebook = first.codebook
-    if grouped:
+    # Pieces of a grouped store hold their own groups, be it one each; others repeat the codebook.
+    if any(not np.array_equal(piece.codebook.entries, codebook.entries) for piece in pieces):
         entries = np.concatenate([piece.codebook.entries for piece in pieces])
         groups = sum(piece.codebook.groups for piece in pieces)
         codebook = replace(codebook, entries=entries, groups=groups)
@@ -133,12 +134,13 @@ def _rows(tree: ex.Expression, opset: int) -> tuple[CodebookStore, int]:
         ):
             *zeros, columns = _integers(leaf)
             shape = (packed.shape[0], columns)
+            scale = scale[None] if scale is not None and scale.ndim == 1 else scale
             flat = ex.Operation("Cast", (ex.Leaf.of(packed.array.reshape(-1)),))
             return _store(values, flat, shape, dtype, scale, opset), len(zeros)
     raise _UnknownTreeError
 
 
-def _store(
+def _store(  # noqa: PLR0917 - what the callers found
     values: ex.Expression,
     indices: ex.Expression,
     shape: tuple[int, ...] | None,
@@ -174,10 +176,11 @@ def _unscaled(
 ) -> tuple[ex.Expression, np.dtype[Any] | None, NDArray[Any] | None]:
     dtype = None
     match tree:
-        case ex.Operation("Cast", (ex.Operation("Mul") as inner,), (("to", to),)):
-            dtype, tree = _dtype(to), inner
+        case ex.Operation("Cast", (ex.Operation("Mul") as product,), (("to", to),)):
+            dtype, tree = _dtype(to), product
     match tree:
-        case ex.Operation("Mul", (inner, scale)):
+        case ex.Operation("Mul", (inner, factor)):
+            scale: ex.Expression = factor
             while isinstance(scale, ex.Operation):
                 scale = scale.inputs[0]
             if isinstance(scale, ex.Leaf):
@@ -216,8 +219,8 @@ def _codes(tree: ex.Expression) -> _Codes:
             packed = np.frombuffer(leaf.data, np.uint8)[: -(-prod(leaf.shape) // per_byte)]
             return _Codes((packed,), (base,), native_shape=leaf.shape)
         case ex.Operation("Add", (ex.Operation("Reshape", (total, _)), ex.Leaf() as first)) if (
-            len(first.shape) == 2
-        ):  # noqa: PLR2004 - one offset a group, in a column
+            len(first.shape) == 2  # noqa: PLR2004 - one offset a group, in a column
+        ):
             return replace(_codes(total), groups=first.shape[0])
         case ex.Operation("Add", (lower, upper)):
             one, other = _codes(lower), _codes(upper)

@@ -11,8 +11,8 @@
         check(tmp_path)
 """
 
-from onnxcomp.testing.checks import Check, check_pass, checks
 from onnxcomp.testing.models import small_models
 from onnxcomp.testing.small_model import SmallModel
+from onnxcomp.testing.suite import Check, check_pass, checks
 
 __all__ = ["Check", "SmallModel", "check_pass", "checks", "small_models"]

@@ -144,7 +144,9 @@ def _check_size(subject: Pass, compressed: Compressed, folder: Path) -> None:
     sizes = f"{report.source.bytes} bytes became {report.output.bytes}"
     expect(report.output.bytes <= report.source.bytes or not subject.saves_bytes, sizes)
     written = compressed.save(folder / RESULT).output
-    expect(written.bytes == report.output.bytes, f"the file has {written.bytes} bytes: {sizes}")
+    # External data that nothing changed may still be laid out anew.
+    if report.steps[0].changed:
+        expect(written.bytes == report.output.bytes, f"{sizes}, but {written.bytes} were written")
 
 
 def _check_interface(original: onnx.ModelProto, result: onnx.ModelProto) -> None:

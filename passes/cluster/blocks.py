@@ -42,10 +42,9 @@ def has_zero(values: NDArray[Any]) -> bool:
     return any(bool(np.any(block == 0)) for block in flat_blocks(values))
 
 
-def require_finite(values: NDArray[Any]) -> None:
-    """Raise a ValueError where a weight holds a NaN or an infinity."""
-    if not all(bool(np.all(np.isfinite(block))) for block in flat_blocks(values)):
-        raise ValueError("holds NaN or infinity")
+def is_finite(values: NDArray[Any]) -> bool:
+    """Whether a weight holds neither a NaN nor an infinity."""
+    return all(bool(np.all(np.isfinite(block))) for block in flat_blocks(values))
 
 
 def relative_error(values: NDArray[Any], decoded: NDArray[Any]) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from glob import escape
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
@@ -11,7 +12,7 @@ from onnxcomp.graph import StoreValues, raise_opset
 from onnxcomp.pipeline import Offer, Pass, Stage, skip
 from onnxcomp.stores import FOLDING_LIMIT
 from onnxcomp.verdicts import Verdict
-from passes.cluster.blocks import relative_error, require_finite
+from passes.cluster.blocks import is_finite, relative_error
 from passes.cluster.coding import (
     Coding,
     code_exactly,
@@ -129,7 +130,7 @@ class Cluster(Pass):
             if bits * self.width > 8:  # noqa: PLR2004 - a byte
                 break
             options = {**self.model_dump(), "bits": bits, "clusters": None, "share": "tensor"}
-            configured = type(self).model_validate({**options, "include": (weight.name,)})
+            configured = type(self).model_validate({**options, "include": (escape(weight.name),)})
             verdict = configured._compress(weight, None, context.seed)  # noqa: SLF001
             weight.tensor.values = before
             if verdict.verdict == "changed" and verdict.error is not None:
@@ -140,6 +141,8 @@ class Cluster(Pass):
         if reason is not None:
             return skip(weight, reason)
         values = weight.load()
+        if not is_finite(values):
+            return skip(weight, "holds NaN or infinity")
         try:
             coding, how = self._code(values, weight.output_axis, common, seed)
         except ValueError as error:
@@ -177,7 +180,6 @@ class Cluster(Pass):
     def _code(
         self, values: NDArray[Any], axis: int, common: NDArray[Any] | None, seed: int
     ) -> tuple[Coding, str]:
-        require_finite(values)
         size = self.codebook_size
         exact = code_exactly(values, size if self.width == 1 else 2**self.bits)
         if exact is not None:
@@ -203,8 +205,8 @@ class Cluster(Pass):
             return None
         histogram = Histogram()
         for weight in weights:
-            if self._unsuitable(weight) is None:
-                values = weight.load()
+            values = weight.load() if self._unsuitable(weight) is None else None
+            if values is not None and is_finite(values):
                 axis = weight.output_axis if self.granularity == "scale" else None
                 histogram.merge(scaled_histogram(values, root_mean_square(values, axis)))
         points, counts = histogram.points()

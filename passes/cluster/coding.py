@@ -187,7 +187,8 @@ def quantize_entries(
 
     Args:
         entries: Shape (groups * entries a group, width).
-        kind: The wished type; no wider than ``computed``.
+        kind: The wished type; float16 is taken only where it holds the entries, and no type that
+            is wider than ``computed``.
         computed: The type in which the decoding looks entries up.
         groups: How many codebooks they are.
     """
@@ -195,10 +196,16 @@ def quantize_entries(
         largest = float(np.abs(entries).max())
         unit = np.array(largest / 127 if largest > 0 else 1, np.float32)
         return Codebook(np.rint(entries / unit).astype(np.int8), groups, unit)
-    wished = np.dtype(kind)
+    wished = np.dtype(kind) if kind != "float16" or _half_holds(entries) else computed
     return _stored(
         entries.astype(min(wished, computed, key=lambda each: each.itemsize)), computed, groups
     )
+
+
+def _half_holds(entries: Floats) -> bool:
+    """Whether float16 rounds entries no worse than by its precision, relative to the largest."""
+    half, largest = np.finfo(np.float16), np.abs(entries).max()
+    return bool(largest == 0 or half.smallest_normal <= largest <= half.max)
 
 
 def _stored(entries: NDArray[Any], computed: np.dtype[Any], groups: int = 1) -> Codebook:

@@ -127,6 +127,8 @@ def test_a_metric_is_looked_up_before_the_work(attempt, untimed, fake):
         attempt(fake(kind="raise"), settings=settings)
 
 
-def test_data_is_read_before_the_work(mlp, fake, untimed):
+@pytest.mark.parametrize("validation", [True, False])
+def test_data_is_read_before_the_work(mlp, fake, untimed, validation):
+    untimed = untimed.model_copy(update={"validation": validation})
     with pytest.raises(DataError, match=r"'z' is not an input of the model \(inputs: x\)$"):
         compress(mlp.proto, [fake(kind="raise")], data=[{"z": np.ones(3)}], settings=untimed)

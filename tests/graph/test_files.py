@@ -73,10 +73,7 @@ def test_files_that_are_no_model(tmp_path, name, content, reason):
     path = tmp_path / name
     path.write_bytes(plain().SerializeToString()[:-7] if content is None else content)
     refused(path, f"{path} {reason}")
-    refused(
-        path.read_bytes(),
-        f"the given bytes {reason}".replace("the given bytes is", "the given bytes is"),
-    )
+    refused(path.read_bytes(), f"the given bytes {reason}")
 
 
 def test_a_folder_and_a_missing_file(tmp_path):
@@ -186,7 +183,7 @@ def test_the_callers_message_is_never_changed():
     assert proto.SerializeToString() == before
 
 
-def test_other_libraries_objects(tmp_path):
+def test_other_libraries_objects():
     proto = plain()
     onnx_ir = pytest.importorskip("onnx_ir")
     assert model_bytes(load_model(types.SimpleNamespace(model_proto=proto))) == model_bytes(

@@ -22,7 +22,6 @@ from onnxcomp.report import (
 from onnxcomp.report.tables import size
 from passes import Cluster
 
-
 NAME = "layers[0]/[red]w:cat:"
 
 

@@ -1,0 +1,32 @@
+"""The operators of a model after a pass, whole: what a change of a store or a pass changes."""
+
+from pathlib import Path
+
+import onnx
+import pytest
+
+from onnxcomp import Context, load_model
+from onnxcomp.graph import model_proto
+from passes import Cluster
+
+FOLDER = Path(__file__).parents[1] / "golden"
+
+
+def listing(graph, indent=""):
+    """Yield a line for each node and each initializer, without any values."""
+    for tensor in graph.initializer:
+        kind = onnx.TensorProto.DataType.Name(tensor.data_type).lower()
+        yield f"{indent}{tensor.name}: {kind}{list(tensor.dims)}"
+    for node in graph.node:
+        outputs, inputs = ", ".join(node.output), ", ".join(node.input)
+        yield f"{indent}{outputs} = {node.op_type}({inputs})"
+        for attribute in node.attribute:
+            yield from listing(attribute.g, indent + "    ")
+
+
+@pytest.mark.parametrize("name", ["mlp", "tied", "if_bodies"])
+def test_golden(models, name):
+    model = load_model(models[name].proto)
+    Cluster(bits=4).apply(model, Context())
+    text = "\n".join(listing(model_proto(model).graph)) + "\n"
+    assert text == (FOLDER / f"cluster-{name}.txt").read_text(encoding="utf-8")
