@@ -9,7 +9,7 @@ import onnx
 
 from onnxcomp.graph.lifting import PREFIX, ROWS
 from onnxcomp.graph.messages import copy_without
-from onnxcomp.stores import MARK, Indices, Leaf, Operation
+from onnxcomp.stores import MARK, Indices, Leaf, Operation, is_shared
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -85,6 +85,7 @@ class Decoder:
         self._names = names
         self._shared = shared
         self._own = own
+        self._written: dict[tuple[object, ...], str] = {}
 
     def weight(self, store: CodebookStore, output: str) -> list[onnx.NodeProto]:
         """Return the nodes that decode a whole weight into ``output``."""
@@ -125,6 +126,12 @@ class Decoder:
                 named = table if is_table and _is_packed(each) else None
                 inputs.append(write(each, named))
             result = output if expression is tree else self._names.fresh()
+            if is_shared(expression):
+                known = self._written.setdefault(
+                    (expression.op_type, expression.attributes, *inputs), result
+                )
+                if known is not result:
+                    return known
             nodes.append(expression.to_proto(inputs, result))
             return result
 

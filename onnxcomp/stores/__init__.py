@@ -3,7 +3,7 @@
 from onnxcomp.stores.building import store_codes
 from onnxcomp.stores.codebook import FOLDING_LIMIT, CodebookStore
 from onnxcomp.stores.entries import Codebook
-from onnxcomp.stores.expression import MARK, Expression, Indices, Leaf, Operation
+from onnxcomp.stores.expression import MARK, Expression, Indices, Leaf, Operation, is_shared
 from onnxcomp.stores.parsing import parse_store
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "Indices",
     "Leaf",
     "Operation",
+    "is_shared",
     "parse_store",
     "store_codes",
 ]

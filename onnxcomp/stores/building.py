@@ -8,6 +8,8 @@ from onnxcomp.stores.codebook import NATIVE_TYPES, CodebookStore
 from onnxcomp.stores.packing import plane_bases, split_planes
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     import numpy as np
     from numpy.typing import NDArray
 
@@ -26,6 +28,7 @@ def store_codes(
     opset: int,
     axis: int = 0,
     scale: NDArray[Any] | None = None,
+    present: Collection[tuple[object, ...]] = (),
 ) -> CodebookStore:
     """Store a weight as codes in the form that adds the fewest bytes at this opset.
 
@@ -38,6 +41,7 @@ def store_codes(
         axis: The axis whose blocks are the codebook's groups; 0 where there is one group.
         scale: float, multiplied with the decoded values; of as many dimensions as the weight, and
             broadcast to its shape with ``axis`` in front.
+        present: Tables of other stores (`CodebookStore.tables`), which cost nothing again.
     """
     radix = next(base for base in RADIX_BASES if base >= codebook.clusters)
     packings = {(radix,), plane_bases(codebook.clusters)}
@@ -57,7 +61,7 @@ def store_codes(
         for native in (False, True)
         if not native or _has_native_type(bases, codebook, opset)
     ]
-    return min(candidates, key=lambda store: store.nbytes)
+    return min(candidates, key=lambda store: store.added_bytes(present))
 
 
 def _has_native_type(bases: tuple[int, ...], codebook: Codebook, opset: int) -> bool:

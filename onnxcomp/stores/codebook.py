@@ -20,7 +20,7 @@ from onnxcomp.stores import expression as ex
 from onnxcomp.stores.packing import digit_table, digits_per_byte, join_planes, split_planes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
 
     from numpy.typing import NDArray
 
@@ -89,8 +89,18 @@ class CodebookStore:
 
     @cached_property
     def nbytes(self) -> int:
-        """Bytes that the store adds to a file, its operators included."""
+        """Bytes that the store adds to a file, its operators included, without `tables`."""
         return ex.count_bytes(self.expression())
+
+    @cached_property
+    def tables(self) -> dict[tuple[object, ...], int]:
+        """Bytes, by content, of what the decoding shares with those of other weights."""
+        return ex.shared_bytes(self.expression())
+
+    def added_bytes(self, present: Collection[tuple[object, ...]]) -> int:
+        """Bytes that the store adds to a file that has some of `tables` already."""
+        missing = (size for table, size in self.tables.items() if table not in present)
+        return self.nbytes + sum(missing)
 
     @property
     def codes(self) -> NDArray[np.uint8]:
@@ -204,13 +214,12 @@ class CodebookStore:
     def _moved(self) -> ex.Expression:
         """The weight with ``axis`` in front."""
         values = self.codebook.expression(self.computed_dtype)
-        int32 = np.dtype(np.int32)
         tree: ex.Expression
         if self.native:
             data_type, _ = NATIVE_TYPES[self.bases[0]]
             flat = self.codebook.width > 1
             shape = (self.code_count,) if flat else self.moved_shape
-            codes = ex.cast(ex.Leaf(self.planes[0], data_type, shape), int32)
+            codes = _int32(ex.Leaf(self.planes[0], data_type, shape))
             tree = ex.gather(values, codes)
             tree = ex.reshape(tree, self.moved_shape) if flat else tree
         elif self._has_table:
@@ -227,21 +236,21 @@ class CodebookStore:
         """Look every byte up in a table of the values that its digits stand for."""
         table = self.codebook.expression(self.computed_dtype)
         if digits_per_byte(self.bases[0]) > 1:
-            digits = digit_table(self.bases[0]).astype(np.int32)
+            digits = digit_table(self.bases[0])
             # A base above the number of entries has digits that no code uses.
             digits[digits >= self.codebook.clusters] = 0
-            table = ex.gather(table, ex.Leaf.of(digits, shared=True))
-        return ex.gather(table, ex.cast(packed, np.dtype(np.int32)))
+            table = ex.gather(table, _int32(ex.Leaf.of(digits, shared=True)))
+        return ex.gather(table, _int32(packed))
 
     def _flat_codes(self) -> ex.Expression:
         """Every code as an int32, counted from the first entry of the first group."""
         total: ex.Expression | None = None
         place = 1
         for plane, base in zip(self.planes, self.bases, strict=True):
-            codes: ex.Expression = ex.cast(ex.Leaf.of(plane), np.dtype(np.int32))
+            codes: ex.Expression = _int32(ex.Leaf.of(plane))
             if digits_per_byte(base) > 1:
-                digits = digit_table(base).astype(np.int32) * place
-                codes = ex.reshape(ex.gather(ex.Leaf.of(digits, shared=True), codes), (-1,))
+                digits = ex.Leaf.of(digit_table(base) * np.uint8(place), shared=True)
+                codes = ex.reshape(ex.gather(_int32(digits), codes), (-1,))
             if len(plane) * digits_per_byte(base) != self.code_count:
                 codes = ex.keep_first(codes, self.code_count, self.opset)
             total = codes if total is None else ex.Operation("Add", (total, codes))
@@ -266,3 +275,8 @@ class CodebookStore:
             scale = ex.cast(scale, self.computed_dtype)
         tree = ex.Operation("Mul", (tree, scale))
         return tree if self.dtype == self.computed_dtype else ex.cast(tree, self.dtype)
+
+
+def _int32(expression: ex.Expression) -> ex.Operation:
+    """Widen what is stored in few bits to what a Gather takes as indices."""
+    return ex.cast(expression, np.dtype(np.int32))

@@ -105,11 +105,53 @@ def equal(one: Expression, other: Expression) -> bool:
     return isinstance(one, Indices) and isinstance(other, Indices)
 
 
-def count_bytes(expression: Expression) -> int:
-    """How many bytes the tree adds to a file, without the arrays that all tensors share."""
+def is_shared(expression: Expression) -> bool:
+    """Whether a tree is the same for many tensors, so that a scope keeps it once."""
+    if isinstance(expression, Operation):
+        return all(is_shared(each) for each in expression.inputs)
+    return isinstance(expression, Leaf) and expression.shared
+
+
+def shared_bytes(expression: Expression) -> dict[tuple[object, ...], int]:
+    """How many bytes each shared part of the tree adds to a file that does not have it yet.
+
+    Returns:
+        Bytes by content, so that the parts of several trees can be compared.
+    """
+    if is_shared(expression):
+        return {_content(expression): _bytes(expression)}
+    parts: dict[tuple[object, ...], int] = {}
+    if isinstance(expression, Operation):
+        for each in expression.inputs:
+            parts |= shared_bytes(each)
+    return parts
+
+
+def _content(expression: Expression) -> tuple[object, ...]:
+    if isinstance(expression, Operation):
+        below = (_content(each) for each in expression.inputs)
+        return (expression.op_type, expression.attributes, *below)
     if isinstance(expression, Leaf):
-        if expression.shared:
-            return 0
+        return (expression.data_type, expression.shape, expression.data.tobytes())
+    return ()
+
+
+def count_bytes(expression: Expression) -> int:
+    """How many bytes the tree adds to a file, without `shared_bytes`."""
+    if is_shared(expression):
+        return 0
+    if isinstance(expression, Operation):
+        return _own_bytes(expression) + sum(count_bytes(each) for each in expression.inputs)
+    return _own_bytes(expression)
+
+
+def _bytes(expression: Expression) -> int:
+    below = expression.inputs if isinstance(expression, Operation) else ()
+    return _own_bytes(expression) + sum(_bytes(each) for each in below)
+
+
+def _own_bytes(expression: Expression) -> int:
+    if isinstance(expression, Leaf):
         header = onnx.TensorProto(
             name=TYPICAL_NAME, data_type=expression.data_type, dims=expression.shape
         )
@@ -117,7 +159,7 @@ def count_bytes(expression: Expression) -> int:
     if isinstance(expression, Indices):
         return 0
     node = expression.to_proto([TYPICAL_NAME] * len(expression.inputs), TYPICAL_NAME)
-    return _framed(node.ByteSize()) + sum(count_bytes(each) for each in expression.inputs)
+    return _framed(node.ByteSize())
 
 
 def _framed(size: int) -> int:

@@ -150,7 +150,7 @@ def _store(  # noqa: PLR0917 - what the callers found
 ) -> CodebookStore:
     base = None
     match values:
-        case ex.Operation("Gather", (entries, ex.Leaf() as digits)):
+        case ex.Operation("Gather", (entries, ex.Operation("Cast", (ex.Leaf() as digits,)))):
             base, values = BASE_OF_DIGITS[digits.shape[1]], entries
     codebook, computed = _codebook(values)
     codes = _codes(indices)
@@ -228,9 +228,13 @@ def _codes(tree: ex.Expression) -> _Codes:
         case ex.Operation("Slice", (inner, *_)):
             return _codes(inner)
         case ex.Operation(
-            "Reshape", (ex.Operation("Gather", (ex.Leaf() as digits, packed_codes)), _)
+            "Reshape",
+            (
+                ex.Operation("Gather", (ex.Operation("Cast", (ex.Leaf() as digits,)), packed)),
+                _,
+            ),
         ):
-            return replace(_codes(packed_codes), bases=(BASE_OF_DIGITS[digits.shape[1]],))
+            return replace(_codes(packed), bases=(BASE_OF_DIGITS[digits.shape[1]],))
     raise _UnknownTreeError
 
 

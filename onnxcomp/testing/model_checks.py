@@ -33,6 +33,12 @@ OFFERED = 1
 MOST_DIFFERENCE = 1e-9
 """Relative difference of two errors that are computed alike."""
 
+METADATA_BYTES = 1024
+"""What the recipe in the metadata may take."""
+
+NAME_BYTES = 64
+"""What the names and shapes of one tensor may take."""
+
 
 def check_result(subject: Pass, model: SmallModel, folder: Path) -> None:
     """The result is a valid model with the original's interface, and the report on it is true."""
@@ -147,6 +153,11 @@ def _check_size(subject: Pass, compressed: Compressed, folder: Path) -> None:
     # External data that nothing changed may still be laid out anew.
     if report.steps[0].changed:
         expect(written.bytes == report.output.bytes, f"{sizes}, but {written.bytes} were written")
+        changed = report.steps[0].changed
+        claimed = sum(each.bytes_after - each.bytes_before for each in changed)
+        off = abs(claimed - (report.output.bytes - report.source.bytes))
+        allowed = METADATA_BYTES + NAME_BYTES * len(changed)
+        expect(off <= allowed, f"{sizes}, but the verdicts are {off} bytes off")
 
 
 def _check_interface(original: onnx.ModelProto, result: onnx.ModelProto) -> None:

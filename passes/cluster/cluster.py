@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from glob import escape
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
@@ -41,6 +42,21 @@ LOWEST_OPSET = 7
 TOO_LARGE = "is larger than 1 GiB, and ONNX Runtime folds nothing that large"
 
 OFFERED_BITS = (2, 3, 4, 6, 8)
+
+
+@dataclass
+class _Run:
+    """What the weights of one run have in common.
+
+    Attributes:
+        seed: What all randomness comes from.
+        common: The codebook that all share, where they do.
+        tables: What decodings share, and the file has by now.
+    """
+
+    seed: int
+    common: NDArray[np.float64] | None = None
+    tables: set[tuple[object, ...]] = field(default_factory=set)
 
 
 class Cluster(Pass):
@@ -117,11 +133,13 @@ class Cluster(Pass):
         verdicts = share_identical(model, self)
         weights, skipped = self.candidates(model)
         verdicts += skipped
-        common = self._common_codebook(weights)
-        for done, weight in enumerate(weights):
-            verdicts.append(self._compress(weight, common, context.seed))
-            context.progress((done + 1) / len(weights))
-        return verdicts
+        run = _Run(context.seed, self._common_codebook(weights))
+        # The largest pays for a table that others share, so that no small one is left for it.
+        found: dict[int, Verdict] = {}
+        for weight in sorted(weights, key=lambda each: -each.size):
+            found[id(weight)] = self._compress(weight, run)
+            context.progress(len(found) / len(weights))
+        return verdicts + [found[id(weight)] for weight in weights]
 
     def offers(self, weight: Weight, context: Context) -> Iterator[Offer]:
         """Offer the weight at 2, 3, 4, 6 and 8 bits, otherwise as this pass is set up."""
@@ -131,12 +149,12 @@ class Cluster(Pass):
                 break
             options = {**self.model_dump(), "bits": bits, "clusters": None, "share": "tensor"}
             configured = type(self).model_validate({**options, "include": (escape(weight.name),)})
-            verdict = configured._compress(weight, None, context.seed)  # noqa: SLF001
+            verdict = configured._compress(weight, _Run(context.seed))  # noqa: SLF001
             weight.tensor.values = before
             if verdict.verdict == "changed" and verdict.error is not None:
                 yield Offer(configured, verdict.bytes_after, verdict.error)
 
-    def _compress(self, weight: Weight, common: NDArray[Any] | None, seed: int) -> Verdict:
+    def _compress(self, weight: Weight, run: _Run) -> Verdict:
         reason = self._unsuitable(weight)
         if reason is not None:
             return skip(weight, reason)
@@ -144,16 +162,17 @@ class Cluster(Pass):
         if not is_finite(values):
             return skip(weight, "holds NaN or infinity")
         try:
-            coding, how = self._code(values, weight.output_axis, common, seed)
+            coding, how = self._code(values, weight.output_axis, run)
         except ValueError as error:
             return skip(weight, str(error))
-        store = coding.store(values, weight.opset)
-        before = weight.tensor.nbytes
+        store = coding.store(values, weight.opset, run.tables)
+        before, after = weight.tensor.nbytes, store.added_bytes(run.tables)
         if weight.size * weight.dtype.itemsize > FOLDING_LIMIT and not store.decodes_rows:
             return skip(weight, TOO_LARGE)
-        if store.nbytes >= before:
-            return skip(weight, f"would not be smaller ({before} bytes, {store.nbytes} stored)")
+        if after >= before:
+            return skip(weight, f"would not be smaller ({before} bytes, {after} stored)")
         weight.tensor.values = StoreValues(store)
+        run.tables.update(store.tables)
         return Verdict(
             name=weight.name,
             op_types=weight.op_types,
@@ -161,7 +180,7 @@ class Cluster(Pass):
             verdict="changed",
             reason=how,
             bytes_before=before,
-            bytes_after=store.nbytes,
+            bytes_after=after,
             error=relative_error(values, store.load()),
         )
 
@@ -177,26 +196,26 @@ class Cluster(Pass):
             return TOO_LARGE
         return None
 
-    def _code(
-        self, values: NDArray[Any], axis: int, common: NDArray[Any] | None, seed: int
-    ) -> tuple[Coding, str]:
+    def _code(self, values: NDArray[Any], axis: int, run: _Run) -> tuple[Coding, str]:
         size = self.codebook_size
         exact = code_exactly(values, size if self.width == 1 else 2**self.bits)
         if exact is not None:
             return exact, f"{len(exact.codebook.entries)} distinct values, stored exactly"
         if self.width > 1:
             along = axis if self.granularity == "scale" else None
-            vectors = code_vectors(values, size, self.width, self.entries, axis=along, seed=seed)
+            vectors = code_vectors(
+                values, size, self.width, self.entries, axis=along, seed=run.seed
+            )
             return vectors, f"{size} vectors of {self.width}"
         if self.granularity == "group":
             grouped = code_groups(values, size, self.entries, axis, self.group_size)
             return grouped, f"{grouped.codebook.groups} codebooks of {size}"
-        if self.granularity == "tensor" and common is None:
+        if self.granularity == "tensor" and run.common is None:
             return code_tensor(values, size, self.entries), f"{size} clusters"
         scaled_axis = axis if self.granularity == "scale" else None
-        scaled = code_scaled(values, size, self.entries, scaled_axis, common)
+        scaled = code_scaled(values, size, self.entries, scaled_axis, run.common)
         channels = "a scale per channel" if scaled_axis is not None else "one scale"
-        which = "the model's " if common is not None else ""
+        which = "the model's " if run.common is not None else ""
         return scaled, f"{which}{size} clusters, {channels}"
 
     def _common_codebook(self, weights: Sequence[Weight]) -> NDArray[np.float64] | None:

@@ -23,6 +23,8 @@ from passes.cluster.scales import (
 from passes.cluster.vectors import assign_vectors, cluster_vectors
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from numpy.typing import NDArray
 
     Floats = NDArray[np.float64]
@@ -49,8 +51,10 @@ class Coding:
     axis: int = 0
     scale: NDArray[Any] | None = None
 
-    def store(self, values: NDArray[Any], opset: int) -> CodebookStore:
-        """Return the cheapest store of the codes at this opset."""
+    def store(
+        self, values: NDArray[Any], opset: int, present: Collection[tuple[object, ...]]
+    ) -> CodebookStore:
+        """Return the cheapest store at this opset beside the tables that are present already."""
         return store_codes(
             self.codes,
             self.codebook,
@@ -59,6 +63,7 @@ class Coding:
             opset=opset,
             axis=self.axis,
             scale=self.scale,
+            present=present,
         )
 
 

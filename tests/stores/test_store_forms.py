@@ -150,21 +150,15 @@ def test_counted_bytes(clusters, form):
     model = with_store(proto, store)
     lowered = model_bytes(model)
     del proto.graph.initializer[:]
-    shared = sum(
-        each.ByteSize() + 4
-        for each in onnx.ModelProto.FromString(lowered).graph.initializer
-        if _is_table(each)
-    )
-    growth = len(lowered) - proto.ByteSize() - shared
-    assert growth == pytest.approx(store.nbytes, abs=80 + store.nbytes // 100)
+    growth = len(lowered) - proto.ByteSize()
+    stored = store.added_bytes(())
+    assert growth == pytest.approx(stored, abs=80 + stored // 100)
 
 
-def _is_table(tensor):
-    """Whether a tensor is one that all decodings share: digits, shapes and bounds."""
-    dims = list(tensor.dims)
-    return tensor.data_type == onnx.TensorProto.INT64 or (
-        tensor.data_type == onnx.TensorProto.INT32 and len(dims) == 2 and dims[0] == 256
-    )
+def test_present_tables_cost_nothing():
+    store = make_store(16, (64, 64), 17, "tensor")
+    assert store.added_bytes(store.tables) == store.nbytes
+    assert store.added_bytes(()) == store.nbytes + sum(store.tables.values())
 
 
 @pytest.mark.parametrize("limit", [1000, 3000])
