@@ -99,24 +99,24 @@ def _checked(proto: onnx.ModelProto, files: DataFiles, name: str) -> Model:
     return read_model(proto, files)
 
 
-def model_proto(model: Model, *, lower: bool = True) -> onnx.ModelProto:
+def model_proto(model: Model) -> onnx.ModelProto:
     """Return the model as a message, all data in it.
 
     Raises:
         ModelError: The model is larger than one protobuf message may be; save it to a file.
     """
-    if count_bytes(model, lower=lower) > LARGEST_MESSAGE:
+    if count_bytes(model) > LARGEST_MESSAGE:
         raise ModelError(TOO_LARGE)
-    return write_model(model, lower=lower)
+    return write_model(model)
 
 
-def model_bytes(model: Model, *, lower: bool = True) -> bytes:
+def model_bytes(model: Model) -> bytes:
     """Return the model as the bytes of one file; the same model gives the same bytes.
 
     Raises:
         ModelError: The model is larger than one protobuf message may be; save it to a file.
     """
-    return serialise(model_proto(model, lower=lower))
+    return serialise(model_proto(model))
 
 
 def serialise(proto: onnx.ModelProto) -> bytes:

@@ -12,7 +12,7 @@ import onnx.version_converter
 from onnxcomp.errors import ModelError
 from onnxcomp.graph.external import DataFiles
 from onnxcomp.graph.reading import read_model
-from onnxcomp.graph.values import StoreValues
+from onnxcomp.graph.values import DecodedValues, StoreValues
 from onnxcomp.graph.writing import write_model
 
 if TYPE_CHECKING:
@@ -36,8 +36,9 @@ def raise_opset(model: Model, opset: int) -> None:
             f"cannot raise the opset from {model.opset} to {opset}: the model has functions; "
             "export it again at a later opset"
         )
+    stores = _set_plain(model)
     weights = _SetAside()
-    proto = write_model(model, lower=False, offload=weights.add)
+    proto = write_model(model, offload=weights.add)
     try:
         converted = onnx.version_converter.convert_version(proto, opset)
     except (RuntimeError, ValueError) as error:
@@ -48,7 +49,7 @@ def raise_opset(model: Model, opset: int) -> None:
     converted.metadata_props.clear()
     converted.metadata_props.extend(model.header.metadata_props)
     upgraded = read_model(converted, weights)
-    _put_back_stores(upgraded, _stores_by_name(model))
+    _put_back_stores(upgraded, stores)
     upgraded.data_paths = model.data_paths
     model.__dict__.update(upgraded.__dict__)
 
@@ -69,15 +70,18 @@ class _SetAside(DataFiles):
         return self._data[int(tensor.external_data[0].value)]
 
 
-def _stores_by_name(model: Model) -> dict[str, CodebookStore]:
-    """Return the stores whose name no other constant has."""
+def _set_plain(model: Model) -> dict[str, CodebookStore]:
+    """Decode all stores, and return those whose name no other constant has."""
     constants = [constant for scope in model.all_scopes() for constant in scope.constants]
     names = Counter(constant.name for constant in constants)
-    return {
-        constant.name: constant.held.store
-        for constant in constants
-        if isinstance(constant.held, StoreValues) and names[constant.name] == 1
-    }
+    stores = {}
+    for constant in constants:
+        if isinstance(constant.held, StoreValues):
+            store = constant.held.store
+            constant.values = DecodedValues(store)
+            if names[constant.name] == 1:
+                stores[constant.name] = store
+    return stores
 
 
 def _put_back_stores(model: Model, stores: dict[str, CodebookStore]) -> None:

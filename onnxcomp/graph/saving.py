@@ -47,7 +47,7 @@ UNNAMED = "?"
 """The location of external data until the data file has its name."""
 
 
-def save_model(model: Model, path: str | Path, *, lower: bool = True) -> list[Path]:
+def save_model(model: Model, path: str | Path) -> list[Path]:
     """Write a model so that ``path`` holds either what it held before or the whole new model.
 
     Weights of a model that had external data, or that is too large for one message, go into one
@@ -57,7 +57,6 @@ def save_model(model: Model, path: str | Path, *, lower: bool = True) -> list[Pa
     Args:
         model: The model.
         path: Where to; its folder must exist.
-        lower: Whether stores are written as the operators that decode them, or decoded.
 
     Returns:
         The files written: ``path``, and the data file where there is one.
@@ -68,11 +67,11 @@ def save_model(model: Model, path: str | Path, *, lower: bool = True) -> list[Pa
     path = Path(path).resolve()
     try:
         replaced = _data_files_of(path)
-        if model.is_external or count_bytes(model, lower=lower) > LARGEST_MESSAGE:
-            written = _save_with_data(model, path, lower=lower)
+        if model.is_external or count_bytes(model) > LARGEST_MESSAGE:
+            written = _save_with_data(model, path)
         else:
             with _replacing(path) as file:
-                file.write(serialise(write_model(model, lower=lower)))
+                file.write(serialise(write_model(model)))
             written = [path]
         for each in replaced.difference(written):
             each.unlink(missing_ok=True)
@@ -82,11 +81,11 @@ def save_model(model: Model, path: str | Path, *, lower: bool = True) -> list[Pa
     return written
 
 
-def _save_with_data(model: Model, path: Path, *, lower: bool) -> list[Path]:
+def _save_with_data(model: Model, path: Path) -> list[Path]:
     with _temporary(path) as file:
         with ThreadPoolExecutor(max_workers=1) as background:
             data = _DataWriter(file, background)
-            proto = write_model(model, lower=lower, offload=data.add)
+            proto = write_model(model, offload=data.add)
         _flush(file)
         written = _data_path(path, data.digest, Path(file.name))
         _adopt_mode(path, file)

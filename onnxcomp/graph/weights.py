@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import ml_dtypes
 import numpy as np
 
-from onnxcomp.graph.values import Constant, SparseTensorValues
+from onnxcomp.graph.values import Constant, SparseTensorValues, StoreValues
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -177,7 +177,7 @@ class Weight:
 def weights(model: Model) -> Iterator[Weight]:
     """Yield every weight-like constant of a model once, in the order of the file.
 
-    Weight-like is what is not a lone number and is float, or quantized already.
+    Weight-like is what is not a lone number and is float, or quantized already, or in a store.
     """
     outputs = {id(each) for scope in model.all_scopes() for each in scope.outputs}
     overridable = _overridable(model)
@@ -197,6 +197,8 @@ def weights(model: Model) -> Iterator[Weight]:
 
 
 def _is_weight_like(weight: Weight) -> bool:
+    if isinstance(weight.tensor.held, StoreValues):
+        return True
     if weight.size <= 1:
         return False
     is_quantized = weight.op_types != () and set(weight.op_types) <= QUANTIZED

@@ -39,21 +39,18 @@ SMALLEST_EXTERNAL = 1024
 """Fewer bytes stay in the message: ONNX's own threshold."""
 
 
-def write_model(
-    model: Model, *, lower: bool = True, offload: Offload | None = None
-) -> onnx.ModelProto:
+def write_model(model: Model, *, offload: Offload | None = None) -> onnx.ModelProto:
     """Write a model.
 
     Args:
         model: The model; not changed.
-        lower: Whether stores are written as the operators that decode them, or decoded.
         offload: Takes a tensor without data and its bytes, puts the bytes elsewhere and says in
             the tensor where. Without it all data goes into the message.
     """
-    return _Writer(model, offload, lower=lower).write()
+    return _Writer(model, offload).write()
 
 
-def count_bytes(model: Model, *, lower: bool = True) -> int:
+def count_bytes(model: Model) -> int:
     """Bytes of the model as files, data file included, without keeping any of them."""
     counted = 0
 
@@ -63,14 +60,13 @@ def count_bytes(model: Model, *, lower: bool = True) -> int:
         # Stands for the length prefix and the location, which differ little.
         header.raw_data = b""
 
-    size: int = write_model(model, lower=lower, offload=count).ByteSize()
+    size: int = write_model(model, offload=count).ByteSize()
     return size + counted
 
 
 class _Writer:
-    def __init__(self, model: Model, offload: Offload | None, *, lower: bool) -> None:
+    def __init__(self, model: Model, offload: Offload | None) -> None:
         self._model = model
-        self._lower = lower
         self._offload = offload
         self._census = Census(model)
         self._names = Names(self._census.names)
@@ -98,7 +94,7 @@ class _Writer:
         proto.name = graph.name
         constants = self._census.constants(graph)
         check_names(graph, constants)
-        scope = _Scope(graph, constants, lower=self._lower, census=self._census)
+        scope = _Scope(graph, constants, self._census)
         proto.node.extend(self._nodes(scope, shared, own))
         for constant in scope.initializers:
             held = constant._values  # noqa: SLF001 - GraphSurgeon's constants have no other way
@@ -124,7 +120,7 @@ class _Writer:
         pool = LeafPool(self._names)
         constants = self._census.constants(function)
         check_names(function, constants)
-        scope = _Scope(function, constants, lower=self._lower, census=self._census)
+        scope = _Scope(function, constants, self._census)
         nodes = self._nodes(scope, pool, pool)
         tensors = {each.name: self._inline(each) for each in scope.initializers}
         tensors |= {name: leaf.to_proto(name) for name, leaf in pool.leaves}
@@ -233,9 +229,7 @@ class _Scope:
         plain_names: Names of constants that keep their name and type.
     """
 
-    def __init__(
-        self, graph: Graph, constants: list[gs.Constant], *, lower: bool, census: Census
-    ) -> None:
+    def __init__(self, graph: Graph, constants: list[gs.Constant], census: Census) -> None:
         self.nodes = ordered(graph.nodes)
         self.decoded: list[Constant] = []
         self.by_rows: dict[int, int] = {}
@@ -245,7 +239,7 @@ class _Scope:
         self.initializers: list[gs.Constant] = []
         in_place = {id(node) for node in self.nodes} if self.nodes == graph.nodes else set()
         for constant in constants:
-            if lower and isinstance(constant._values, StoreValues):  # noqa: SLF001
+            if isinstance(constant._values, StoreValues):  # noqa: SLF001
                 rank = _rank_of_rows(constant, graph, census)
                 if rank is None:
                     self.decoded.append(constant)
