@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.progress import Progress, TaskID
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,6 +33,8 @@ def progress_bars(*, quiet: bool) -> Iterator[Told]:
     if quiet or not console.is_terminal:
         yield lambda _what, _share: None
         return
+    from rich.progress import Progress, TaskID  # noqa: PLC0415 - slow to import
+
     bars: dict[str, TaskID] = {}
     with Progress(console=console, transient=True) as progress:
 

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from onnxcomp.errors import DataError, ModelError, OnnxcompError, ProviderError
 from onnxcomp.runtime.dtypes import DType, element_type, is_beyond_numpy
 from onnxcomp.runtime.providers import CPU, Provider, find_provider, select
@@ -187,6 +189,9 @@ def check_feed(feed: Mapping[str, Array], inputs: Sequence[Port], where: str = "
         array = feed[port.name]
         if port.dtype is None:
             continue
+        if not isinstance(array, np.ndarray):
+            kind = type(array).__name__
+            raise DataError(f"{where}: input {port.name!r} is {kind}, expected a numpy array")
         if not shape_fits(array.shape, port.shape):
             raise DataError(f"{where}: {misfit(port, array.shape)}")
         if array.dtype != port.dtype and not (port.dtype.kind == "O" and array.dtype.kind in "UT"):

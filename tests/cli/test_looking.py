@@ -113,7 +113,7 @@ def test_the_help_costs_little():
         return after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
 
     # Neighbours on the machine make CPU time longer, never shorter.
-    assert any(spent() < 1.0 for _ in range(3))
+    assert any(spent() < 1.0 for _ in range(6))
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
