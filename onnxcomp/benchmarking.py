@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict
 from onnxcomp.errors import OptionError
 from onnxcomp.runtime.memory import peak_memory
 from onnxcomp.runtime.samples import Feed, Samples
-from onnxcomp.runtime.sessions import Session, open_session
+from onnxcomp.runtime.sessions import Session, check_outputs, open_session
 
 _LEAST_PAIRS = 30
 _LEAST_SECONDS = 0.002
@@ -117,7 +117,8 @@ def benchmark(
 
     Raises:
         OptionError: ``pairs`` is below 30.
-        ModelError: A model does not load or run.
+        ModelError: A model does not load or run, or the declared shapes of an output that both
+            have contradict each other.
         DataError: The samples do not fit the models.
         ProviderError: The provider is not installed here.
     """
@@ -191,6 +192,7 @@ class _Trial:
     ) -> Iterator[list[_Times]]:
         """Load the three in the order of ``loading``, and yield ``count`` rounds."""
         sessions = {who: self._open(who) for who in loading}
+        check_outputs(sessions[0], sessions[1])
         repeats = max(_repeats(session, feed) for session in sessions.values())
         for _ in range(count):
             order = sorted(sessions)

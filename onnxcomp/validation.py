@@ -11,7 +11,7 @@ from onnxcomp.errors import ModelError, OnnxcompError
 from onnxcomp.runtime.comparison import OutputComparison, OutputSums
 from onnxcomp.runtime.evaluation import Metric, evaluate, load_evaluator
 from onnxcomp.runtime.samples import Samples
-from onnxcomp.runtime.sessions import Session, open_session
+from onnxcomp.runtime.sessions import Port, Session, check_outputs, open_session
 
 __all__ = [
     "Metric",
@@ -86,6 +86,9 @@ class Validation(BaseModel):
         """
         if self.failure is not None:
             return self.failure
+        for output in self.outputs:
+            if output.breach is not None:
+                return f"output {output.name!r} {output.breach}"
         if not self.finite:
             names = ", ".join(repr(output.name) for output in self.outputs if not output.finite)
             return f"outputs are not finite where the original's are ({names})"
@@ -192,7 +195,7 @@ def _compare(
     first: Session, second: Session, samples: Samples, advance: Callable[[float], None]
 ) -> tuple[tuple[OutputComparison, ...], str | None]:
     """Run both on every feed; an error of the second ends it and is returned as text."""
-    sums = [OutputSums(port.name) for port in first.outputs]
+    sums = [_sums(port) for port in first.outputs]
     names = [port.name for port in first.outputs]
     for place, feed in enumerate(samples):
         expected = first.run(feed)
@@ -213,7 +216,7 @@ def _optimiser_difference(
 
     The first few feeds are enough: which nodes are fused does not depend on the data.
     """
-    sums = [OutputSums(port.name) for port in optimised.outputs]
+    sums = [_sums(port) for port in optimised.outputs]
     try:
         plain = open_session(model, "cpu", threads, optimize=False)
         for feed in islice(samples.batched(1), _OPTIMISER_FEEDS):
@@ -228,7 +231,7 @@ def _optimiser_difference(
 
 
 def _check_ports(first: Session, second: Session) -> None:
-    """Check that the second model has the first one's inputs and outputs."""
+    """Check that the second model has the first one's inputs and outputs, of shapes that fit."""
     found = [port.name for port in second.outputs]
     for port in first.outputs:
         if port.name not in found:
@@ -242,6 +245,11 @@ def _check_ports(first: Session, second: Session) -> None:
                 f"{second.label} needs an input {port.name!r} (inputs of {first.label}:"
                 f" {', '.join(given)})"
             )
+    check_outputs(first, second)
+
+
+def _sums(port: Port) -> OutputSums:
+    return OutputSums(port.name, port.shape if port.type.startswith("tensor(") else None)
 
 
 def _label(model: bytes | Path, role: str) -> str:

@@ -1,6 +1,7 @@
 """Benchmarks: ratios within loose bounds, since machines are shared."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
@@ -9,7 +10,7 @@ import pytest
 from onnxcomp.benchmarking import _interval, benchmark
 from onnxcomp.errors import ModelError, OptionError
 from onnxcomp.runtime import open_session, samples_for
-from onnxcomp.runtime.memory import peak_memory
+from onnxcomp.runtime.memory import _peak, peak_memory
 
 
 def chain(length, width=256):
@@ -48,6 +49,35 @@ def test_too_few_pairs():
     with pytest.raises(OptionError) as caught:
         benchmark(model, model, samples_for(open_session(model)), pairs=29)
     assert str(caught.value) == "pairs must be at least 30, got 29"
+
+
+def test_outputs_that_contradict_each_other():
+    def model(form):
+        return onnx.parser.parse_model(f"""
+            <ir_version: 10, opset_import: ["" : 21]>
+            agraph (float[N, 6] x) => (float[M, {form[-1]}] y)
+            <int64[2] form = {{{form[0]}, {form[1]}}}> {{ y = Reshape(x, form) }}
+            """).SerializeToString()
+
+    original, result = model((-1, 6)), model((-1, 3))
+    with pytest.raises(ModelError) as caught:
+        benchmark(original, result, samples_for(open_session(original)))
+    assert "declares output y tensor(float)[M, 3], against y tensor(float)[M, 6]" in str(
+        caught.value
+    )
+
+
+@pytest.mark.parametrize(("system", "factor"), [("darwin", 1), ("freebsd14", 1024)])
+def test_peak_memory_without_proc(monkeypatch, system, factor):
+    resource = pytest.importorskip("resource")
+
+    def refuse(*_, **__):
+        raise FileNotFoundError
+
+    monkeypatch.setattr("onnxcomp.runtime.memory.Path.read_text", refuse)
+    monkeypatch.setattr("sys.platform", system)
+    monkeypatch.setattr(resource, "getrusage", lambda _: SimpleNamespace(ru_maxrss=5))
+    assert _peak() == 5 * factor
 
 
 def test_the_interval_holds_the_median():

@@ -193,6 +193,52 @@ def test_outputs_whose_shape_depends_on_the_data():
     assert result.problem is None
 
 
+def shaped(node, form, kind="float"):
+    """A model whose output has the shape that ``node`` makes, and declares ``form``."""
+    return onnx.parser.parse_model(f"""
+        <ir_version: 10, opset_import: ["" : 21]>
+        agraph (float[N, 6] x) => ({kind}{form} y)
+        <bool[3] some = {{1, 0, 1}}, int64[2] three = {{-1, 3}}, int64[3] cube = {{-1, 2, 3}}>
+        {{ {node} }}
+        """).SerializeToString()
+
+
+SAME = "y = Neg(x)"
+NARROW = "y = Reshape(x, three)"
+CUBE = "y = Reshape(x, cube)"
+# ONNX Runtime cannot tell the size of this one before it runs.
+FREE = "y = Compress<axis = 1>(x, some)"
+
+
+@pytest.mark.parametrize("other", [shaped(FREE, "[A, B]"), shaped(CUBE, "")], ids=["size", "rank"])
+def test_a_shape_that_breaks_what_the_original_declares(other):
+    (result,) = validate(shaped(SAME, "[N, 6]"), other, samples())
+    assert result.failure is None
+    assert result.problem == "output 'y' differs in shape in 3 of 3 feeds"
+    assert result.model_dump(mode="json")["outputs"][0]["breach"] in result.problem
+
+
+def test_a_free_size_that_differs_is_a_note():
+    (result,) = validate(shaped(FREE, "[A, B]"), shaped(SAME, "[A, B]"), samples())
+    assert result.problem is None
+    assert "differs in shape" in str(result.outputs[0].note)
+
+
+@pytest.mark.parametrize(
+    ("node", "form", "kind", "declared"),
+    [
+        (NARROW, "[M, 3]", "float", "tensor(float)[M, 3]"),
+        (CUBE, "[M, 2, 3]", "float", "tensor(float)[M, 2, 3]"),
+        ("y = Cast<to = 8>(x)", "[N, 6]", "string", "tensor(string)[N, 6]"),
+    ],
+)
+def test_declarations_that_contradict_each_other(node, form, kind, declared):
+    (result,) = validate(shaped(SAME, "[N, 6]"), shaped(node, form, kind), samples())
+    assert result.problem == (
+        f"the result declares output y {declared}, against y tensor(float)[N, 6] in the original"
+    )
+
+
 def test_on_openvino():
     pytest.importorskip("onnxruntime_ep_openvino")
     (result,) = validate(linear(), linear(), samples(), ("openvino",))

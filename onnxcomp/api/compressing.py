@@ -106,7 +106,8 @@ def compress(
         graph = load_model(model)
         original, source = measured(graph, bench, model)
         origin = origin_of(original, source, data, settings)
-        context = Context(origin.samples, settings.seed)
+        given = None if data is None else origin.samples
+        context = Context(given, settings.seed)
         result = graph
         steps: list[Step] = []
         validation: tuple[Validation, ...] = ()

@@ -104,7 +104,9 @@ def missed_floor(report: Report, settings: Settings) -> str | None:
     if settings.min_snr is not None:
         for each in report.validation:
             worst = each.worst_snr_db
-            if worst is not None and worst < settings.min_snr:
+            if worst is None:
+                return "min_snr cannot be told: no output holds floats; use evaluate and max_drop"
+            if worst < settings.min_snr:
                 return (
                     f"the SNR of the outputs on {each.provider} is {worst:.1f} dB, less than "
                     f"{settings.min_snr:g}; {remedy}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import inf, nan
 from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
@@ -33,7 +34,10 @@ class Settings(Options):
     ] = None
     min_snr: Annotated[
         float | None,
-        Field(description="Least signal-to-noise ratio of each output, in dB. A miss exits 3."),
+        Field(
+            allow_inf_nan=False,
+            description="Least signal-to-noise ratio of each output, in dB. A miss exits 3.",
+        ),
     ] = None
     provider: Annotated[
         tuple[str, ...],
@@ -63,12 +67,13 @@ class Settings(Options):
         """Return ``max_drop`` in the metric's unit, given the original's value.
 
         Raises:
-            OptionError: ``max_drop`` is no number.
+            OptionError: ``max_drop`` is no number, or below 0.
         """
         text = str(self.max_drop)
         try:
             number = float(text.removesuffix("%"))
         except ValueError:
-            message = f"max_drop = {text!r}: give a number, or per cent as in 1%"
-            raise OptionError(message) from None
+            number = nan
+        if not 0 <= number < inf:
+            raise OptionError(f"max_drop = {text!r}: give a number from 0, or per cent as in 1%")
         return number / 100 * abs(original) if text.endswith("%") else number

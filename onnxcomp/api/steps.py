@@ -114,7 +114,22 @@ def take_step(
 
 
 def _undone(step: Step, model: Model, reason: str) -> Outcome:
-    return Outcome(step.model_copy(update={"status": "rolled_back", "reason": reason}), model, ())
+    """Return the outcome of a step that did not happen: nothing was changed after all."""
+    tensors = tuple(
+        each.model_copy(
+            update={
+                "verdict": "skipped",
+                "reason": f"undone: {reason}",
+                "bytes_after": each.bytes_before,
+                "error": None,
+            }
+        )
+        if each.verdict == "changed"
+        else each
+        for each in step.tensors
+    )
+    update = {"status": "rolled_back", "reason": reason, "tensors": tensors}
+    return Outcome(step.model_copy(update=update), model, ())
 
 
 def _check(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from importlib.metadata import version
 from pathlib import Path  # noqa: TC003 - click asks for it at run time
 from typing import Any
 
@@ -12,8 +11,7 @@ from rich.table import Table
 
 from onnxcomp.api import Settings, compare, missed_floor
 from onnxcomp.cli.console import progress_bars, show
-from onnxcomp.cli.options import options_of, taken
-from onnxcomp.cli.writing import data_option, json_option, model_argument
+from onnxcomp.cli.options import data_option, json_option, model_argument, options_of, taken
 from onnxcomp.errors import FloorError, ModelError
 from onnxcomp.graph import load_model
 from onnxcomp.pipeline import available_passes, recipe_schema
@@ -136,21 +134,3 @@ def schema_command() -> click.Command:
     return click.Command(
         "schema", callback=run, help=run.__doc__, epilog="Example: onnxcomp schema > recipe.json"
     )
-
-
-def version_option() -> click.Option:
-    """Return ``--version``."""
-    return click.Option(
-        ["--version"],
-        is_flag=True,
-        expose_value=False,
-        is_eager=True,
-        callback=_print_version,
-        help="Show the version and exit.",
-    )
-
-
-def _print_version(context: click.Context, _: click.Parameter, asked: bool) -> None:
-    if asked:
-        click.echo(f"onnxcomp {version('onnxcomp')}")
-        context.exit()

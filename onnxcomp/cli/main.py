@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from importlib.metadata import version
 
 import click
 
@@ -12,10 +13,9 @@ from onnxcomp.cli.looking import (
     passes_command,
     schema_command,
     validate_command,
-    version_option,
 )
 from onnxcomp.cli.writing import pass_command, run_command
-from onnxcomp.errors import OnnxcompError
+from onnxcomp.errors import OnnxcompError, OptionError
 from onnxcomp.pipeline import available_passes
 
 
@@ -23,7 +23,7 @@ def command() -> click.Group:
     """Return the group of all commands, those of third-party passes included."""
     group = click.Group(
         "onnxcomp",
-        params=[version_option()],
+        params=[_version_option()],
         help="Make ONNX models several times smaller or faster, and see what it cost.",
         epilog="Example: onnxcomp cluster model.onnx -o small.onnx --bits 4 --data samples.npz",
     )
@@ -36,6 +36,8 @@ def command() -> click.Group:
         passes_command(),
         schema_command(),
     ):
+        if made.name in group.commands:
+            raise OptionError(f"pass {made.name!r} has the name of a command; it needs another")
         group.add_command(made)
     return group
 
@@ -47,3 +49,21 @@ def main() -> None:
     except OnnxcompError as error:
         click.echo(f"error: {error}", err=True)
         sys.exit(error.exit_code)
+
+
+def _version_option() -> click.Option:
+    """Return ``--version``."""
+    return click.Option(
+        ["--version"],
+        is_flag=True,
+        expose_value=False,
+        is_eager=True,
+        callback=_print_version,
+        help="Show the version and exit.",
+    )
+
+
+def _print_version(context: click.Context, _: click.Parameter, asked: bool) -> None:
+    if asked:
+        click.echo(f"onnxcomp {version('onnxcomp')}")
+        context.exit()

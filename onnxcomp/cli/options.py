@@ -1,7 +1,8 @@
-"""Fields of `Options` as options of a command."""
+"""Options of commands: those of fields of `Options`, and those that several commands have."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import NoneType, UnionType
 from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin
 
@@ -14,6 +15,26 @@ if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
 
     from onnxcomp.options import Options
+
+
+def model_argument(name: str) -> click.Argument:
+    """Return an argument that is the path of a model."""
+    return click.Argument([name], type=click.Path(path_type=Path), metavar=name.upper())
+
+
+def data_option() -> click.Option:
+    """Return ``--data``, common to all commands that run a model."""
+    return click.Option(
+        ["--data"],
+        type=click.Path(path_type=Path),
+        help="Inputs: one .npz (axis 0 counts the samples), a .npy for a single input, a folder "
+        "of .npz (each a complete feed), or ONNX test_data_set folders. Made up if not given.",
+    )
+
+
+def json_option() -> click.Option:
+    """Return ``--json``, common to all commands that measure."""
+    return click.Option(["--json", "as_json"], is_flag=True, help="Print JSON on stdout.")
 
 
 def options_of(cls: type[Options], only: Collection[str] | None = None) -> list[click.Parameter]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,8 +10,8 @@ import click
 
 from onnxcomp.api import Compressed, Settings, compress
 from onnxcomp.cli.console import progress_bars, show
-from onnxcomp.cli.options import options_of, taken
-from onnxcomp.errors import FloorError, ModelError
+from onnxcomp.cli.options import data_option, json_option, model_argument, options_of, taken
+from onnxcomp.errors import FloorError, ModelError, OptionError
 from onnxcomp.pipeline import Pass, read_recipe
 from onnxcomp.report import report_table
 
@@ -21,26 +22,6 @@ if TYPE_CHECKING:
 
 SELECTION = ("include", "exclude")
 """Fields of every pass."""
-
-
-def model_argument(name: str) -> click.Argument:
-    """Return an argument that is the path of a model."""
-    return click.Argument([name], type=click.Path(path_type=Path), metavar=name.upper())
-
-
-def data_option() -> click.Option:
-    """Return ``--data``, common to all commands that run a model."""
-    return click.Option(
-        ["--data"],
-        type=click.Path(path_type=Path),
-        help="Inputs: one .npz (axis 0 counts the samples), a .npy for a single input, a folder "
-        "of .npz (each a complete feed), or ONNX test_data_set folders. Made up if not given.",
-    )
-
-
-def json_option() -> click.Option:
-    """Return ``--json``, common to all commands that measure."""
-    return click.Option(["--json", "as_json"], is_flag=True, help="Print JSON on stdout.")
 
 
 def _common() -> list[click.Parameter]:
@@ -64,11 +45,16 @@ def pass_command(cls: type[Pass]) -> click.Command:
     def run(**given: Any) -> None:
         write((cls.model_validate(taken(cls, given)),), given)
 
+    own, common = options_of(cls), _common()
+    clashes = {each.name for each in own} & {each.name for each in common}
+    if clashes:
+        names = ", ".join(sorted(map(str, clashes)))
+        raise OptionError(f"pass {cls.name!r} has options that all commands have: {names}")
     return click.Command(
         cls.name,
-        params=[model_argument("model"), *options_of(cls), *_common()],
+        params=[model_argument("model"), *own, *common],
         callback=run,
-        help=cls.__doc__,
+        help=(cls.__doc__ or "").replace("``", ""),
         epilog=f"Example: onnxcomp {cls.name} model.onnx -o small.onnx --data samples.npz",
     )
 
@@ -81,10 +67,9 @@ def run_command() -> click.Command:
 
         ``onnxcomp schema`` prints what a recipe may hold.
         """
-        selection = {name: given.pop(name) for name in SELECTION}
-        chosen = {name: globs for name, globs in selection.items() if globs}
-        passes = read_recipe(recipe)
-        write(tuple(each.model_copy(update=chosen) for each in passes), given)
+        include, exclude = (given.pop(name) for name in SELECTION)
+        passes = tuple(_narrowed(each, include, exclude) for each in read_recipe(recipe))
+        write(passes, given)
 
     return click.Command(
         "run",
@@ -98,6 +83,14 @@ def run_command() -> click.Command:
         help=run.__doc__,
         epilog="Example: onnxcomp run recipe.toml model.onnx -o small.onnx --data samples.npz",
     )
+
+
+def _narrowed(one: Pass, include: tuple[str, ...], exclude: tuple[str, ...]) -> Pass:
+    """Return a pass of a recipe that leaves out what the command line leaves out as well."""
+    if include and one.include:
+        raise OptionError(f"--include: {one.name} has an include in the recipe; change it there")
+    update = {"include": include or one.include, "exclude": one.exclude + exclude}
+    return one.model_copy(update=update)
 
 
 def write(passes: Sequence[Pass], given: dict[str, Any]) -> None:
@@ -121,6 +114,8 @@ def _check_folder(output: Path) -> None:
     folder = output.parent
     if not folder.is_dir():
         raise ModelError(f"cannot write {str(output)!r}: no folder {str(folder)!r}; make it first")
+    if not os.access(folder, os.W_OK):
+        raise ModelError(f"cannot write {str(output)!r}: folder {str(folder)!r} is not writable")
 
 
 def _say(report: Report, given: dict[str, Any]) -> None:

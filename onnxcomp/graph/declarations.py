@@ -13,16 +13,26 @@ if TYPE_CHECKING:
     from onnxcomp.graph.model import Tensor
 
 
+def element_type(data_type: int) -> np.dtype[Any]:
+    """Return numpy's name for an element type; strings are objects.
+
+    Raises:
+        ValueError: There is no such type.
+    """
+    if data_type == onnx.TensorProto.STRING:
+        return np.dtype(object)
+    try:
+        return np.dtype(onnx.helper.tensor_dtype_to_np_dtype(data_type))
+    except KeyError:
+        raise ValueError(f"unknown element type {data_type}") from None
+
+
 def declared(info: onnx.ValueInfoProto) -> tuple[np.dtype[Any] | None, list[Any] | None]:
     """Element type and shape that a declaration gives; None for what it does not give."""
     if info.type.WhichOneof("value") != "tensor_type":
         return None, None
     tensor = info.type.tensor_type
-    dtype = None
-    if tensor.elem_type == onnx.TensorProto.STRING:
-        dtype = np.dtype(object)
-    elif tensor.elem_type:
-        dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type))
+    dtype = element_type(tensor.elem_type) if tensor.elem_type else None
     if not tensor.HasField("shape"):
         return dtype, None
     return dtype, [_size(dim) for dim in tensor.shape.dim]

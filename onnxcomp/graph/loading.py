@@ -11,6 +11,7 @@ from google.protobuf.message import DecodeError, EncodeError
 
 from onnxcomp.errors import ModelError
 from onnxcomp.graph.external import DataFiles
+from onnxcomp.graph.messages import check_text
 from onnxcomp.graph.model import Model
 from onnxcomp.graph.reading import read_model
 from onnxcomp.graph.writing import count_bytes, write_model
@@ -96,7 +97,12 @@ def _parse(data: bytes, name: str) -> onnx.ModelProto:
 def _checked(proto: onnx.ModelProto, files: DataFiles, name: str) -> Model:
     if not proto.HasField("graph") or not (proto.opset_import or proto.ir_version):
         raise ModelError(f"{name} is not an ONNX model: it has no graph")
-    return read_model(proto, files)
+    try:
+        check_text(proto)
+        return read_model(proto, files)
+    except (LookupError, TypeError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise ModelError(f"{name} is damaged: {reason}") from error
 
 
 def model_proto(model: Model) -> onnx.ModelProto:

@@ -22,6 +22,8 @@ def merge_constants(model: Model, kept: Constant, removed: Constant) -> bool:
         if id(home) not in main or id(other) not in main:
             return False
         _move_to_main(model, home, kept)
+    # Its Constant node may stand after the new readers; an initializer stands before all.
+    kept.node = None
     for reader in list(removed.outputs):
         reader.inputs = [kept if each is removed else each for each in reader.inputs]
     other.constants = [each for each in other.constants if each is not removed]
@@ -51,5 +53,4 @@ def _move_to_main(model: Model, home: Graph, constant: Constant) -> None:
     constant.name = name
     if home is not model:
         home.constants = [each for each in home.constants if each is not constant]
-        constant.node = None
         model.constants.append(constant)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from onnxcomp.graph.model import Model
+    from onnxcomp.graph.writing import Load
     from onnxcomp.stores import CodebookStore
 
 
@@ -61,10 +62,10 @@ class _SetAside(DataFiles):
         super().__init__(None)
         self._data: list[NDArray[np.uint8]] = []
 
-    def add(self, header: onnx.TensorProto, data: NDArray[np.uint8]) -> None:
+    def add(self, header: onnx.TensorProto, _size: int, load: Load) -> None:
         header.data_location = onnx.TensorProto.EXTERNAL
         header.external_data.add(key="location", value=str(len(self._data)))
-        self._data.append(data)
+        self._data.append(load())
 
     def read(self, tensor: onnx.TensorProto) -> NDArray[np.uint8]:
         return self._data[int(tensor.external_data[0].value)]

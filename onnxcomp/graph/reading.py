@@ -120,7 +120,7 @@ def _constant_values(proto: onnx.NodeProto, files: DataFiles) -> TensorValues | 
     """Return what a Constant node holds, or None for any other node."""
     if proto.op_type != "Constant" or proto.domain not in {"", "ai.onnx"}:
         return None
-    if len(proto.attribute) != 1 or proto.attribute[0].ref_attr_name:
+    if not len(proto.attribute) == len(proto.output) == 1 or proto.attribute[0].ref_attr_name:
         return None
     attribute = proto.attribute[0]
     if attribute.name == "value":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import filecmp
+import mmap
 import os
 import re
 import secrets
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from onnxcomp.graph.model import Model
+    from onnxcomp.graph.writing import Load
 
 PAGE = 4096
 """Large tensors start at multiples of this, so that they can be mapped."""
@@ -52,7 +54,8 @@ def save_model(model: Model, path: str | Path) -> list[Path]:
 
     Weights of a model that had external data, or that is too large for one message, go into one
     data file beside it, whose name ends in a checksum of its content. The message is renamed into
-    place after the data is on disk; a data file that only the replaced model used is removed.
+    place after the data is on disk; then the replaced model's data file is removed, unless another
+    ``*.onnx`` file of the folder names it.
 
     Args:
         model: The model.
@@ -74,7 +77,8 @@ def save_model(model: Model, path: str | Path) -> list[Path]:
                 file.write(serialise(write_model(model)))
             written = [path]
         for each in replaced.difference(written):
-            each.unlink(missing_ok=True)
+            if not _is_named_beside(each):
+                each.unlink(missing_ok=True)
     except OSError as error:
         reason = (error.strerror or "cannot be written").lower()
         raise ModelError(f"cannot write {str(path)!r}: {reason}") from error
@@ -115,10 +119,11 @@ class _DataWriter:
         """A name for the content, by a sample: a checksum of all takes as long as writing."""
         return f"{self._checksum:08x}{self._size >> 6 & 0xFFFF:04x}"
 
-    def add(self, header: onnx.TensorProto, data: NDArray[np.uint8]) -> None:
-        self._write(np.zeros(-self._size % (PAGE if len(data) >= MEBIBYTE else LINE), np.uint8))
-        fields = {"location": UNNAMED, "offset": str(self._size), "length": str(len(data))}
-        for start in range(0, len(data), CHUNK):
+    def add(self, header: onnx.TensorProto, size: int, load: Load) -> None:
+        self._write(np.zeros(-self._size % (PAGE if size >= MEBIBYTE else LINE), np.uint8))
+        fields = {"location": UNNAMED, "offset": str(self._size), "length": str(size)}
+        data = load()
+        for start in range(0, size, CHUNK):
             self._write(data[start : start + CHUNK])
         header.data_location = onnx.TensorProto.EXTERNAL
         for key, value in fields.items():
@@ -161,6 +166,23 @@ def _data_files_of(path: Path) -> set[Path]:
     pattern = re.compile(rb"%s-[0-9a-f]{12}(?:-[0-9]+)?\.data" % re.escape(path.stem.encode()))
     names = set(pattern.findall(path.read_bytes()))
     return {path.with_name(name.decode()) for name in names}
+
+
+def _is_named_beside(data_file: Path) -> bool:
+    """Whether a model in the folder of a data file names it, as a copy of a replaced one does."""
+    name = data_file.name.encode()
+    return any(_contains(each, name) for each in data_file.parent.glob("*.onnx"))
+
+
+def _contains(path: Path, text: bytes) -> bool:
+    """Whether a file has a text in it, for all we know: one that cannot be read may have it."""
+    try:
+        if not path.is_file() or path.stat().st_size == 0:
+            return False
+        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            return data.find(text) >= 0
+    except OSError:
+        return True
 
 
 @contextmanager

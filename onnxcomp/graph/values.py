@@ -16,6 +16,7 @@ from onnx_graphsurgeon.ir.tensor import LazyValues
 
 from onnxcomp.errors import ModelError
 from onnxcomp.graph.attributes import text_of
+from onnxcomp.graph.declarations import element_type
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -38,10 +39,7 @@ class TensorValues(LazyValues):  # type: ignore[misc]
     def __init__(self, tensor: onnx.TensorProto, files: DataFiles) -> None:
         self.tensor = tensor
         self.shape = tuple(tensor.dims)
-        if tensor.data_type == onnx.TensorProto.STRING:
-            self.dtype = np.dtype(object)
-        else:
-            self.dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type))
+        self.dtype = element_type(tensor.data_type)
         is_external = tensor.data_location == onnx.TensorProto.EXTERNAL
         self.external: NDArray[np.uint8] | None = None
         if is_external:
@@ -99,7 +97,7 @@ class SparseTensorValues(LazyValues):  # type: ignore[misc]
     def __init__(self, tensor: onnx.SparseTensorProto) -> None:
         self.tensor = tensor
         self.shape = tuple(tensor.dims)
-        self.dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(tensor.values.data_type))
+        self.dtype = element_type(tensor.values.data_type)
         self.nbytes = tensor.ByteSize()
 
     def load(self) -> NDArray[Any]:
@@ -115,36 +113,37 @@ class SparseTensorValues(LazyValues):  # type: ignore[misc]
         return array
 
 
-class StoreValues(LazyValues):  # type: ignore[misc]
+class StoredValues(LazyValues):  # type: ignore[misc]
+    """The values of a store, decoded when they are loaded."""
+
+    def __init__(self, store: CodebookStore) -> None:
+        self.store = store
+        self.shape = store.shape
+        self.dtype = store.dtype
+
+    def load(self) -> NDArray[Any]:
+        """Decode the store; read-only."""
+        array = self.store.load()
+        array.flags.writeable = False
+        return array
+
+
+class StoreValues(StoredValues):
     """The values of a store; the exporter writes the operators that decode it."""
 
-    def __init__(self, store: CodebookStore) -> None:
-        self.store = store
-        self.shape = store.shape
-        self.dtype = store.dtype
-        self.nbytes = store.nbytes
-
-    def load(self) -> NDArray[Any]:
-        """Decode the store; read-only."""
-        array = self.store.load()
-        array.flags.writeable = False
-        return array
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the store."""
+        return self.store.nbytes
 
 
-class DecodedValues(LazyValues):  # type: ignore[misc]
+class DecodedValues(StoredValues):
     """The values of a store that the exporter decodes when it comes to them."""
 
-    def __init__(self, store: CodebookStore) -> None:
-        self.store = store
-        self.shape = store.shape
-        self.dtype = store.dtype
-        self.nbytes = prod(store.shape) * store.dtype.itemsize
-
-    def load(self) -> NDArray[Any]:
-        """Decode the store; read-only."""
-        array = self.store.load()
-        array.flags.writeable = False
-        return array
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the decoded elements."""
+        return prod(self.shape) * self.dtype.itemsize
 
 
 class Constant(gs.Constant):  # type: ignore[misc]
@@ -208,4 +207,15 @@ def packed_bytes(data_type: int, shape: tuple[int, ...]) -> int:
         return (count * bits + 7) // 8
     if data_type == onnx.TensorProto.STRING:
         return 0
-    return int(count * np.dtype(onnx.helper.tensor_dtype_to_np_dtype(data_type)).itemsize)
+    return int(count * element_type(data_type).itemsize)
+
+
+def flat_bytes(array: NDArray[Any]) -> NDArray[np.uint8]:
+    """Return the bytes of an array, without copying them."""
+    return array.reshape(-1).view(np.uint8)
+
+
+def bytes_of(constant: gs.Constant) -> NDArray[np.uint8]:
+    """Load a constant's elements as raw data."""
+    proto = onnx.numpy_helper.from_array(np.asarray(constant.values))
+    return np.frombuffer(proto.raw_data, np.uint8)

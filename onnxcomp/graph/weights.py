@@ -92,6 +92,7 @@ class Weight:
     Args:
         tensor: The constant; assign to its ``values`` to change it.
         readers: Its readers; those behind layout operators and in functions included.
+        function: The local function that it lives in; empty for the main graph.
         opset: The opset of the scope that it lives in.
         is_output: Whether some graph gives it out as it is.
         may_be_overridden: Whether a caller may feed another value for it.
@@ -99,6 +100,7 @@ class Weight:
 
     tensor: Constant
     readers: tuple[Reader, ...]
+    function: str
     opset: int
     is_output: bool
     may_be_overridden: bool
@@ -188,6 +190,7 @@ def weights(model: Model) -> Iterator[Weight]:
                 weight = Weight(
                     constant,
                     readers,
+                    "" if top is model else top.name,
                     top.opset,
                     id(constant) in outputs,
                     scope is model and constant.name in overridable,

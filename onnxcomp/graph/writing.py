@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,10 +17,13 @@ from onnxcomp.graph.messages import copy_without
 from onnxcomp.graph.order import ordered
 from onnxcomp.graph.values import (
     Constant,
-    DecodedValues,
     SparseTensorValues,
+    StoredValues,
     StoreValues,
     TensorValues,
+    bytes_of,
+    flat_bytes,
+    packed_bytes,
 )
 
 if TYPE_CHECKING:
@@ -31,7 +35,8 @@ if TYPE_CHECKING:
     from onnxcomp.graph.model import Graph, Model
     from onnxcomp.stores import CodebookStore
 
-    Offload = Callable[[onnx.TensorProto, NDArray[np.uint8]], None]
+    Load = Callable[[], NDArray[np.uint8]]
+    Offload = Callable[[onnx.TensorProto, int, Load], None]
 
 FIRST_IR_WITHOUT_LISTED_INITIALIZERS = 4
 
@@ -44,8 +49,9 @@ def write_model(model: Model, *, offload: Offload | None = None) -> onnx.ModelPr
 
     Args:
         model: The model; not changed.
-        offload: Takes a tensor without data and its bytes, puts the bytes elsewhere and says in
-            the tensor where. Without it all data goes into the message.
+        offload: Takes a tensor without data, how many bytes it has and what loads them, puts the
+            bytes elsewhere and says in the tensor where. Without it all data goes into the
+            message.
     """
     return _Writer(model, offload).write()
 
@@ -54,9 +60,9 @@ def count_bytes(model: Model) -> int:
     """Bytes of the model as files, data file included, without keeping any of them."""
     counted = 0
 
-    def count(header: onnx.TensorProto, data: NDArray[np.uint8]) -> None:
+    def count(header: onnx.TensorProto, size: int, _load: Load) -> None:
         nonlocal counted
-        counted += len(data)
+        counted += size
         # Stands for the length prefix and the location, which differ little.
         header.raw_data = b""
 
@@ -104,7 +110,8 @@ class _Writer:
                 proto.initializer.append(self._tensor(constant))
         for name, leaf in own.leaves:
             header = onnx.TensorProto(name=name, data_type=leaf.data_type, dims=leaf.shape)
-            proto.initializer.append(self._placed(header, leaf.data))
+            load = partial(flat_bytes, leaf.data)
+            proto.initializer.append(self._placed(header, leaf.data.nbytes, load))
         written = {each.name for each in proto.initializer}
         proto.input.extend(declare_inputs(graph.inputs, source.input, written))
         proto.output.extend(declare(each) for each in graph.outputs)
@@ -195,23 +202,24 @@ class _Writer:
         if isinstance(held, TensorValues) and held.external is not None:
             header = copy_without(held.tensor, {"external_data", "data_location"})
             header.name = constant.name
-            return self._placed(header, held.external)
-        if isinstance(held, LazyValues) and not isinstance(held, DecodedValues | StoreValues):
+            return self._placed(header, len(held.external), partial(flat_bytes, held.external))
+        if isinstance(held, LazyValues) and not isinstance(held, StoredValues):
             proto = onnx.TensorProto()
             proto.CopyFrom(held.tensor)
             proto.name = constant.name
             return proto
-        proto = onnx.numpy_helper.from_array(np.asarray(constant.values), constant.name)
-        if self._offload is None or not proto.raw_data:
-            return proto
-        header = copy_without(proto, {"raw_data"})
-        return self._placed(header, np.frombuffer(proto.raw_data, np.uint8))
+        if constant.dtype == np.dtype(object):
+            return onnx.numpy_helper.from_array(np.asarray(constant.values), constant.name)
+        data_type = onnx.helper.np_dtype_to_tensor_dtype(np.dtype(constant.dtype))
+        shape = tuple(constant.shape)
+        header = onnx.TensorProto(name=constant.name, data_type=data_type, dims=shape)
+        return self._placed(header, packed_bytes(data_type, shape), partial(bytes_of, constant))
 
-    def _placed(self, header: onnx.TensorProto, data: NDArray[Any]) -> onnx.TensorProto:
-        if self._offload is not None and data.nbytes >= SMALLEST_EXTERNAL:
-            self._offload(header, data.reshape(-1).view(np.uint8))
+    def _placed(self, header: onnx.TensorProto, size: int, load: Load) -> onnx.TensorProto:
+        if self._offload is not None and size >= SMALLEST_EXTERNAL:
+            self._offload(header, size, load)
         else:
-            header.raw_data = data.tobytes()
+            header.raw_data = load().tobytes()
         return header
 
 

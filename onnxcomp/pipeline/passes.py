@@ -69,7 +69,7 @@ class Pass(Options, ABC):
     ``bits: Annotated[int, Field(ge=1, le=8, description="...")] = 4``. Every field has a default.
 
     A subclass sets ``name``, its command; ``stage``; and ``saves_bytes``, whether a result that is
-    not smaller is undone. The first paragraph of its docstring is the command's help.
+    not smaller is undone. Its docstring is the command's help.
     """
 
     stage: ClassVar[Stage]

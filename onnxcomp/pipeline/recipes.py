@@ -55,7 +55,12 @@ def _parse_entry(entry: Any) -> Pass:
     name = entry["pass"]
     if name not in known:
         raise OptionError(f"unknown pass {name!r}; {did_you_mean(name, list(known))}")
-    return known[name].model_validate({key: entry[key] for key in entry if key != "pass"})
+    options = {
+        key: tuple(value) if isinstance(value, list) else value
+        for key, value in entry.items()
+        if key != "pass"
+    }
+    return known[name].model_validate(options, strict=True)
 
 
 def read_recipe(path: Path) -> tuple[Pass, ...]:
@@ -64,14 +69,15 @@ def read_recipe(path: Path) -> tuple[Pass, ...]:
     Raises:
         OptionError: The file cannot be read or is not a recipe.
     """
+    is_json = path.suffix.lower() == ".json"
     try:
         text = path.read_text(encoding="utf-8")
-        data = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
+        data = json.loads(text) if is_json else tomllib.loads(text)
     except OSError as error:
         reason = (error.strerror or "cannot be read").lower()
         raise OptionError(f"cannot read recipe {str(path)!r}: {reason}") from error
-    except ValueError as error:
-        kind = "JSON" if path.suffix == ".json" else "TOML"
+    except (ValueError, RecursionError) as error:
+        kind = "JSON" if is_json else "TOML"
         raise OptionError(f"recipe {str(path)!r} is not {kind}: {error}") from error
     return parse_recipe(data)
 

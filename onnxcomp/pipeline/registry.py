@@ -11,6 +11,7 @@ from onnxcomp.errors import OptionError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from importlib.metadata import EntryPoint
 
     from onnxcomp.pipeline.passes import Pass
 
@@ -23,11 +24,11 @@ def available_passes() -> Mapping[str, type[Pass]]:
     """Return every installed pass by name, in the order of their stages.
 
     Raises:
-        OptionError: Two distributions have a pass of the same name.
+        OptionError: Two distributions have a pass of the same name, or one cannot be loaded.
     """
     found: dict[str, type[Pass]] = {}
     for entry in sorted(entry_points(group=ENTRY_POINTS), key=lambda each: each.value):
-        for cls in entry.load():
+        for cls in _load(entry):
             other = found.setdefault(cls.name, cls)
             if other is not cls:
                 raise OptionError(
@@ -35,3 +36,16 @@ def available_passes() -> Mapping[str, type[Pass]]:
                     "uninstall one of them"
                 )
     return MappingProxyType(dict(sorted(found.items(), key=lambda item: (item[1].stage, item[0]))))
+
+
+def _load(entry: EntryPoint) -> tuple[type[Pass], ...]:
+    try:
+        passes: tuple[type[Pass], ...] = entry.load()
+    except Exception as error:
+        owner = entry.dist.name if entry.dist is not None else entry.value
+        reason = " ".join(str(error).split())
+        raise OptionError(
+            f"the passes of {owner} cannot be loaded ({type(error).__name__}: {reason}); "
+            "mend or uninstall it"
+        ) from error
+    return passes

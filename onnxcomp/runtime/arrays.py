@@ -104,17 +104,14 @@ class StoredRows:
 
     def _take(self, stream: IO[bytes], shape: tuple[int, ...]) -> Array:
         wanted = int(np.prod(shape, dtype=np.int64)) * self.dtype.itemsize
+        place = _place(self.path, self.member)
         try:
             data = stream.read(wanted)
         except _DAMAGE as error:
-            raise DataError(f"{self._place}: damaged ({error}); save it again") from error
+            raise DataError(f"cannot read {place}: damaged ({error}); save it again") from error
         if len(data) != wanted:
-            raise DataError(f"{self._place}: truncated; save it again")
+            raise DataError(f"cannot read {place}: truncated; save it again")
         return np.frombuffer(data, self.dtype).reshape(shape)
-
-    @property
-    def _place(self) -> str:
-        return str(self.path) if self.member is None else f"{self.path}: array {self.member!r}"
 
 
 def open_npy(path: Path) -> StoredRows:
@@ -137,7 +134,9 @@ def open_npz(path: Path) -> dict[str, StoredRows]:
         with zipfile.ZipFile(path) as archive:
             sizes = {entry.filename: entry.file_size for entry in archive.infolist()}
     except _DAMAGE as error:
-        raise DataError(f"{path}: not an .npz file, or truncated; save it again") from error
+        raise DataError(
+            f"cannot read {str(path)!r}: not an .npz file, or truncated; save it again"
+        ) from error
     return {
         name.removesuffix(".npy"): _stored(path, name.removesuffix(".npy"), size)
         for name, size in sizes.items()
@@ -146,17 +145,19 @@ def open_npz(path: Path) -> dict[str, StoredRows]:
 
 
 def _stored(path: Path, member: str | None, size: int) -> StoredRows:
-    place = str(path) if member is None else f"{path}: array {member!r}"
+    place = _place(path, member)
     try:
         with _open(path, member) as stream:
             shape, columns_first, dtype = _header(stream)
             start = stream.tell()
     except _DAMAGE as error:
-        raise DataError(f"{place}: not a .npy array, or truncated; save it again") from error
+        raise DataError(
+            f"cannot read {place}: not a .npy array, or truncated; save it again"
+        ) from error
     if dtype.hasobject:
-        raise DataError(f"{place}: holds Python objects; save text with dtype=str")
+        raise DataError(f"cannot read {place}: holds Python objects; save text with dtype=str")
     if size - start < int(np.prod(shape, dtype=np.int64)) * dtype.itemsize:
-        raise DataError(f"{place}: truncated; save it again")
+        raise DataError(f"cannot read {place}: truncated; save it again")
     return StoredRows(path, member, shape, dtype, columns_first)
 
 
@@ -178,4 +179,9 @@ def _size(path: Path) -> int:
     try:
         return path.stat().st_size
     except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}); check --data") from error
+        reason = (error.strerror or "cannot be opened").lower()
+        raise DataError(f"cannot read {str(path)!r}: {reason}") from error
+
+
+def _place(path: Path, member: str | None) -> str:
+    return repr(str(path)) if member is None else f"array {member!r} of {str(path)!r}"

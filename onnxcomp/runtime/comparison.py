@@ -32,6 +32,9 @@ class OutputComparison(BaseModel):
             of equal elements. In [0, 1]; rows whose shapes differ do not agree.
         finite: False where the result has a NaN or an infinity and the original a number.
         note: Why the output could not be compared in full, or None.
+        breach: How the result's shape breaks the rank or a fixed size of the original's output,
+            or text stands against numbers; None where only free dimensions differ, as they may
+            where a shape depends on the data.
     """
 
     model_config = ConfigDict(frozen=True, defer_build=True)
@@ -44,6 +47,7 @@ class OutputComparison(BaseModel):
     agreement: float | None
     finite: bool = True
     note: str | None = None
+    breach: str | None = None
 
     @field_serializer("snr_db", "max_abs", when_used="json")
     def _finite_or_null(self, value: float | None) -> float | None:
@@ -51,10 +55,17 @@ class OutputComparison(BaseModel):
 
 
 class OutputSums:
-    """Running sums over the feeds for one output; memory does not grow with their number."""
+    """Running sums over the feeds for one output; memory does not grow with their number.
 
-    def __init__(self, name: str) -> None:
+    Args:
+        name: The output's name.
+        dims: Its declared dimensions, ``()`` where they are unknown; None for a sequence, a map
+            or an optional, whose array has a shape that depends on its members.
+    """
+
+    def __init__(self, name: str, dims: tuple[int | str | None, ...] | None = ()) -> None:
         self.name = name
+        self.dims = dims
         self.dtype = "none"
         self.is_float = False
         self.original_squares = 0.0
@@ -70,6 +81,8 @@ class OutputSums:
         self.elements = 0
         self.misshapen = 0
         self.misfit = ""
+        self.breaches = 0
+        self.breach = ""
 
     def add(self, original: Array, other: Array) -> None:
         """Take in one feed's pair of outputs."""
@@ -79,6 +92,7 @@ class OutputSums:
         if original.shape != other.shape or _is_text(original) != _is_text(other):
             self.misshapen += 1
             self.misfit = self.misfit or f"{_words(original)} against {_words(other)}"
+            self._count_breach(original, other)
             self.rows += _rows(original, self.is_float)
         elif _is_text(original):
             self.rows += original.size
@@ -99,6 +113,7 @@ class OutputSums:
             agreement=self.agreeing / self.rows if self.rows else None,
             finite=self.lost == 0,
             note=self._note(),
+            breach=self._breach(),
         )
 
     def difference(self) -> float:
@@ -114,6 +129,18 @@ class OutputSums:
             return 1 - self.agreeing / self.rows if self.rows else 0.0
         least = self.elements * _SMALLEST_SCALE**2
         return sqrt(self.difference_squares / max(self.original_squares, least, _TINY))
+
+    def _count_breach(self, original: Array, other: Array) -> None:
+        if _is_text(original) != _is_text(other):
+            kind = "type"
+            # The array of an empty sequence has a type that says nothing.
+            is_broken = self.dims is not None or bool(original.size and other.size)
+        else:
+            kind = "shape"
+            is_broken = self.dims is not None and _breaks(self.dims, original.shape, other.shape)
+        if is_broken:
+            self.breaches += 1
+            self.breach = self.breach or kind
 
     def _add_numbers(self, original: Array, other: Array) -> None:
         if not original.size:
@@ -164,6 +191,11 @@ class OutputSums:
             return -inf
         return 10 * (log10(self.original_squares) - log10(self.difference_squares))
 
+    def _breach(self) -> str | None:
+        if not self.breaches:
+            return None
+        return f"differs in {self.breach} in {self.breaches} of {self.feeds} feeds"
+
     def _note(self) -> str | None:
         notes = []
         if self.misshapen:
@@ -179,6 +211,20 @@ class OutputSums:
 
 def _is_text(array: Array) -> bool:
     return array.dtype.kind in "OUT"
+
+
+def _breaks(
+    dims: tuple[int | str | None, ...], shape: tuple[int, ...], other: tuple[int, ...]
+) -> bool:
+    """Tell whether ``other`` has another rank, or another size where ``shape`` has a fixed one.
+
+    A declared size to which the original itself does not keep is not fixed.
+    """
+    if len(shape) != len(other):
+        return True
+    return len(dims) == len(shape) and any(
+        dim == size != found for dim, size, found in zip(dims, shape, other, strict=True)
+    )
 
 
 def _rows(array: Array, floats: bool) -> int:

@@ -123,10 +123,8 @@ def evaluate(
     name = _name(evaluator)
     try:
         value = evaluator(predict)
-    except Exception as error:
-        text = " ".join(str(error).split())
-        kind = type(error).__name__
-        raise OnnxcompError(f"evaluator {name!r} raised {kind}: {text}") from error
+    except (Exception, SystemExit) as error:
+        raise OnnxcompError(f"evaluator {name!r} raised {_line(error)}") from error
     return _number(value, name)
 
 
@@ -148,13 +146,18 @@ def _name(evaluator: Callable[[Predictor], Any]) -> str:
     return getattr(evaluator, "__qualname__", type(evaluator).__name__)
 
 
+def _line(error: BaseException) -> str:
+    """Return the kind of an error and what it says, if anything, as one line."""
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
 def _import(reference: str, place: str, path: Path | None) -> ModuleType:
     try:
         return importlib.import_module(place) if path is None else _import_file(path)
-    except Exception as error:
-        text = " ".join(str(error).split())
+    except (Exception, SystemExit) as error:
         raise OptionError(
-            f"evaluator {reference!r} cannot be imported ({type(error).__name__}: {text})"
+            f"evaluator {reference!r} cannot be imported ({_line(error)})"
         ) from error
 
 

@@ -67,8 +67,8 @@ def _from_path(path: Path, inputs: tuple[Port, ...], limit: int | None) -> Sampl
             )
         return _stacked({inputs[0].name: open_npy(path)}, inputs, limit, str(path))
     if not path.exists():
-        raise DataError(f"{path}: no such file or folder; check --data")
-    raise DataError(f"{path}: unknown form of data; {_FORMS}")
+        raise DataError(f"cannot read {str(path)!r}: no such file or directory")
+    raise DataError(f"cannot read {str(path)!r}: unknown form of data; {_FORMS}")
 
 
 def _from_folder(path: Path, inputs: tuple[Port, ...], limit: int | None) -> Samples:
@@ -81,7 +81,9 @@ def _from_folder(path: Path, inputs: tuple[Port, ...], limit: int | None) -> Sam
     folders = sorted(path.glob(_SET), key=_natural) or [path]
     folders = [folder for folder in folders if (folder / "input_0.pb").exists()][:limit]
     if not folders:
-        raise DataError(f"{path}: holds no .npz and no test_data_set_* folder; {_FORMS}")
+        raise DataError(
+            f"cannot read {str(path)!r}: holds no .npz and no test_data_set_* folder; {_FORMS}"
+        )
     sets = [_TestDataSet(folder, inputs) for folder in folders]
     sets[0].read()
     return Samples(str(path), len(sets), partial(_each, sets))
@@ -265,7 +267,9 @@ def _read_tensor(path: Path) -> tuple[str, Any]:
         tensor = onnx.TensorProto.FromString(path.read_bytes())
         return tensor.name, onnx.numpy_helper.to_array(tensor)
     except Exception as error:
-        raise DataError(f"{path}: not a tensor, or truncated; save it again") from error
+        raise DataError(
+            f"cannot read {str(path)!r}: not a tensor, or truncated; save it again"
+        ) from error
 
 
 def _natural(path: Path) -> list[tuple[int, str]]:

@@ -70,11 +70,12 @@ def _peak() -> int:
         for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines():
             if line.startswith("VmHWM:"):
                 return int(line.split()[1]) * _KIBIBYTE
-    import psutil  # noqa: PLC0415
+    if sys.platform == "win32":
+        import psutil  # noqa: PLC0415  # installed on Windows only
 
-    memory = psutil.Process().memory_info()
-    if hasattr(memory, "peak_wset"):
-        return int(memory.peak_wset)
+        return int(psutil.Process().memory_info().peak_wset)
     import resource  # noqa: PLC0415  # not on Windows
 
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    # macOS counts bytes, the others KiB.
+    return peak if sys.platform == "darwin" else peak * _KIBIBYTE

@@ -50,15 +50,12 @@ class Session:
         provider: The provider's short name, such as ``cpu``.
         inputs: What a feed must hold.
         outputs: What a run gives.
-        placement: Nodes that each provider runs, by ONNX Runtime's names; empty on the CPU and
-            where ONNX Runtime does not tell.
     """
 
     label: str
     provider: str
     inputs: tuple[Port, ...]
     outputs: tuple[Port, ...]
-    placement: Mapping[str, int]
     handle: Any = field(repr=False)
     run_options: Any = field(repr=False)
 
@@ -139,7 +136,8 @@ def open_session(
     found = find_provider(provider)
     label = label or (str(model) if isinstance(model, Path) else "the model")
     if isinstance(model, Path) and not model.is_file():
-        raise ModelError(f"{model}: no such file; check the path")
+        kind = "is a directory" if model.is_dir() else "no such file or directory"
+        raise ModelError(f"cannot read {str(model)!r}: {kind}")
     options = _options(found, threads, optimize)
     chosen = select(options, found, threads)
     try:
@@ -149,6 +147,7 @@ def open_session(
     except Exception as error:
         place = f"{label} on {found.short_name}"
         raise ModelError(f"cannot load {place}: {reason(error)}") from error
+    _check_placement(handle, found, label)
     run_options = onnxruntime.RunOptions()
     run_options.log_severity_level = _FATAL
     return Session(
@@ -156,7 +155,6 @@ def open_session(
         provider=found.short_name,
         inputs=_ports(handle.get_inputs()),
         outputs=_ports(handle.get_outputs()),
-        placement=_placement(handle, found, label),
         handle=handle,
         run_options=run_options,
     )
@@ -227,6 +225,37 @@ def shape_fits(shape: tuple[int, ...], dims: tuple[int | str | None, ...]) -> bo
     )
 
 
+def check_outputs(first: Session, second: Session) -> None:
+    """Check that two models do not contradict each other about the outputs that both have.
+
+    Raises:
+        ModelError: The ranks, a fixed size, or text and numbers stand against each other.
+    """
+    ports = {port.name: port for port in first.outputs}
+    for port in second.outputs:
+        other = ports.get(port.name, port)
+        if _contradict(port, other):
+            raise ModelError(
+                f"{second.label} declares output {port}, against {other} in {first.label}"
+            )
+
+
+def _contradict(port: Port, other: Port) -> bool:
+    """Tell whether no array can be both; ``()`` is no rank, since that may be unknown."""
+    if port.dtype is None or other.dtype is None:
+        return False
+    if (port.dtype.kind == "O") != (other.dtype.kind == "O"):
+        return True
+    if not port.shape or not other.shape:
+        return False
+    if len(port.shape) != len(other.shape):
+        return True
+    return any(
+        isinstance(size, int) and isinstance(wanted, int) and size != wanted
+        for size, wanted in zip(port.shape, other.shape, strict=True)
+    )
+
+
 def misfit(port: Port, shape: tuple[int, ...]) -> str:
     """Return the part of an error's text that says which shape was expected."""
     dims = ", ".join("?" if dim is None else str(dim) for dim in port.shape)
@@ -251,14 +280,14 @@ def _ports(values: Sequence[Any]) -> tuple[Port, ...]:
     )
 
 
-def _placement(handle: Any, provider: Provider, label: str) -> dict[str, int]:
-    """Count the nodes of each provider, and refuse a session that silently fell back."""
+def _check_placement(handle: Any, provider: Provider, label: str) -> None:
+    """Refuse a session that silently fell back to another provider."""
     if provider.name not in handle.get_providers():
         raise ProviderError(
             f"provider {provider.short_name!r} could not start for {label}; see its installation"
         )
     if provider.name == CPU or not hasattr(handle, "get_provider_graph_assignment_info"):
-        return {}
+        return
     counts: dict[str, int] = {}
     for part in handle.get_provider_graph_assignment_info():
         counts[part.ep_name] = counts.get(part.ep_name, 0) + len(part.get_nodes())
@@ -268,4 +297,3 @@ def _placement(handle: Any, provider: Provider, label: str) -> dict[str, int]:
             f"provider {provider.short_name!r} runs no node of {label} ({others});"
             " choose another provider"
         )
-    return counts

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import dataclass, field
 from glob import escape
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
@@ -51,12 +52,14 @@ class _Run:
     Attributes:
         seed: What all randomness comes from.
         common: The codebook that all share, where they do.
-        tables: What decodings share, and the file has by now.
+        tables: What decodings share, and the file has by now; a function has its own.
     """
 
     seed: int
     common: NDArray[np.float64] | None = None
-    tables: set[tuple[object, ...]] = field(default_factory=set)
+    tables: defaultdict[str, set[tuple[object, ...]]] = field(
+        default_factory=lambda: defaultdict(set)
+    )
 
 
 class Cluster(Pass):
@@ -165,14 +168,15 @@ class Cluster(Pass):
             coding, how = self._code(values, weight.output_axis, run)
         except ValueError as error:
             return skip(weight, str(error))
-        store = coding.store(values, weight.opset, run.tables)
-        before, after = weight.tensor.nbytes, store.added_bytes(run.tables)
+        present = run.tables[weight.function]
+        store = coding.store(values, weight.opset, present)
+        before, after = weight.tensor.nbytes, store.added_bytes(present)
         if weight.size * weight.dtype.itemsize > FOLDING_LIMIT and not store.decodes_rows:
             return skip(weight, TOO_LARGE)
         if after >= before:
             return skip(weight, f"would not be smaller ({before} bytes, {after} stored)")
         weight.tensor.values = StoreValues(store)
-        run.tables.update(store.tables)
+        present.update(store.tables)
         return Verdict(
             name=weight.name,
             op_types=weight.op_types,
@@ -198,7 +202,7 @@ class Cluster(Pass):
 
     def _code(self, values: NDArray[Any], axis: int, run: _Run) -> tuple[Coding, str]:
         size = self.codebook_size
-        exact = code_exactly(values, size if self.width == 1 else 2**self.bits)
+        exact = code_exactly(values, self.clusters or 2**self.bits)
         if exact is not None:
             return exact, f"{len(exact.codebook.entries)} distinct values, stored exactly"
         if self.width > 1:

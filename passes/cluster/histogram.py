@@ -39,7 +39,7 @@ class Histogram:
         self._bins: Floats | None = None
 
     def add(self, values: NDArray[Any], weights: ArrayLike = 1.0) -> None:
-        """Counts all elements of a tensor.
+        """Count all elements of a tensor.
 
         Args:
             values: Any shape and strides, memory-mapped or not; float16, bfloat16, float32 or
@@ -71,13 +71,13 @@ class Histogram:
         return self._bins is not None
 
     def merge(self, other: "Histogram") -> None:
-        """Adds everything that another histogram has counted."""
+        """Add everything that another histogram has counted."""
         if other.binned:
             self._spill()
         self._absorb(*other.points())
 
     def points(self) -> tuple[Floats, Floats]:
-        """Returns the points in ascending order, shape (P,), and their weights, shape (P,).
+        """Return the points in ascending order, shape (P,), and their weights, shape (P,).
 
         A point is a distinct value or the mean of a bin; points without weight are left out.
         Zero, if present, is exactly 0.0.
@@ -130,12 +130,12 @@ class Histogram:
 
 
 def bin_keys(values: NDArray[np.float32]) -> NDArray[np.intp]:
-    """Returns the bin of each value, shape as `values`: its top bits as an index."""
+    """Return the bin of each value, shape as `values`: its top bits as an index."""
     return np.right_shift(values.view(np.uint32), KEY_SHIFT, dtype=np.intp, casting="unsafe")
 
 
 def bin_codes(limits: NDArray[np.float32], unsure: int) -> NDArray[np.uint8]:
-    """Counts for each bin how many limits lie below it.
+    """Count for each bin how many limits lie below it.
 
     Args:
         limits: Ascending, shape (up to 255,).
@@ -165,7 +165,7 @@ class Moments(NamedTuple):
 
     @classmethod
     def of(cls, points: Floats, weights: Floats) -> Self:
-        """Sums up ascending points, shape (P,), with their weights, shape (P,)."""
+        """Sum up ascending points, shape (P,), with their weights, shape (P,)."""
         # Sums run outwards from the middle, lest outliers on the left cost precision everywhere.
         middle = int(np.searchsorted(np.cumsum(weights), 0.5 * np.sum(weights)))
         sums = []
@@ -175,11 +175,11 @@ class Moments(NamedTuple):
         return cls(*sums)
 
     def at(self, places: NDArray[np.intp]) -> "Moments":
-        """Returns the sums before some of the points only, shape of `places`."""
+        """Return the sums before some of the points only, shape of `places`."""
         return Moments(self.weights[places], self.first[places], self.second[places])
 
     def mirrored(self) -> "Moments":
-        """Returns the moments of the negated points in ascending order."""
+        """Return the moments of the negated points in ascending order."""
         return Moments(-self.weights[::-1], self.first[::-1], -self.second[::-1])
 
 

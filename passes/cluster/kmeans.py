@@ -26,7 +26,7 @@ _SEARCHED = 16_384
 def cluster_points(
     points: Floats, weights: Floats, clusters: int, *, keep_zero: bool = False
 ) -> Floats:
-    """Finds the codebook with the least weighted squared error.
+    """Find the codebook with the least weighted squared error.
 
     Dynamic programming over the sorted points (Wang & Song, "Ckmeans.1d.dp", 2011), each layer
     by divide and conquer over its monotone split points (Gronlund et al., "Fast exact k-means,
@@ -75,7 +75,7 @@ def cluster_points(
 
 
 def assign(values: NDArray[Any], codebook: NDArray[Any]) -> Codes:
-    """Finds the nearest entry of the codebook for every value; ties go to the lower entry.
+    """Find the nearest entry of the codebook for every value; ties go to the lower entry.
 
     Many values are looked up by their leading bits, and only those in a bin that holds the
     boundary of two entries are compared; all codes are those of a comparison in float64.
@@ -134,7 +134,7 @@ def _look_up(boundaries: Floats) -> Callable[[NDArray[Any], Codes], None]:
 def _cuts_around_zero(
     points: Floats, weights: Floats, moments: Moments, clusters: int
 ) -> tuple[Indices, int]:
-    """Returns where clusters start (and the end) and the index of the one that is 0.0."""
+    """Return where clusters start (and the end) and the index of the one that is 0.0."""
     middle = int(np.searchsorted(points, 0.0))
     lower = _groups(points[:middle], weights[:middle], EXACT_POINTS // 2)
     upper = _groups(points[middle:], weights[middle:], EXACT_POINTS // 2) + middle
@@ -163,12 +163,12 @@ class _Side:
         self.errors = np.array([to_zero[0], *(np.min(total) for total in totals)])
 
     def cuts(self, clusters: int) -> list[int]:
-        """Returns where so many clusters start, and where the points that join 0.0 start."""
+        """Return where so many clusters start, and where the points that join 0.0 start."""
         return _cuts(self._moments, self._layers[: max(clusters - 1, 0)], self._ends[clusters])
 
 
 def _groups(points: Floats, weights: Floats, limit: int) -> Indices:
-    """Returns where up to about `limit` groups of neighbouring points start, and the end."""
+    """Return where up to about `limit` groups of neighbouring points start, and the end."""
     if points.size <= limit:
         return np.arange(points.size + 1)
     widths = np.gradient(points)
@@ -182,7 +182,7 @@ def _groups(points: Floats, weights: Floats, limit: int) -> Indices:
 
 
 def _layers(moments: Moments, clusters: int) -> list[Floats]:
-    """Returns the least error of every prefix with at most 1, 2, ... clusters, each (P + 1,)."""
+    """Return the least error of every prefix with at most 1, 2, ... clusters, each (P + 1,)."""
     # Nothing but the empty prefix is free with no cluster at all.
     layer = np.full(moments.weights.size, np.inf)
     layer[0] = 0.0
@@ -194,7 +194,7 @@ def _layers(moments: Moments, clusters: int) -> list[Floats]:
 
 
 def _next_layer(moments: Moments, base: Floats) -> Floats:
-    """Adds one cluster: min over i < j of ``base[i] + second[j] - gain(i, j)`` for every j.
+    """Add one cluster: min over i < j of ``base[i] + second[j] - gain(i, j)`` for every j.
 
     Rows j are taken at ever smaller strides; each looks for its split i only between those of
     its neighbours that are already known. All rows of a stride are one vector operation.
@@ -226,7 +226,7 @@ def _next_layer(moments: Moments, base: Floats) -> Floats:
 
 
 def _cuts(moments: Moments, layers: list[Floats], end: int) -> list[int]:
-    """Walks back from the prefix of `end` points to where each of its clusters starts."""
+    """Walk back from the prefix of `end` points to where each of its clusters starts."""
     cuts = [end]
     for layer in reversed(layers):
         if end == 0:
@@ -248,7 +248,7 @@ def _means(moments: Moments, cuts: Indices, zero: int | None) -> Floats:
 
 
 def _polish(moments: Moments, cuts: Indices, zero: int | None) -> Indices:
-    """Moves all borders of clusters jointly, the best within ``_REACH`` points, until none moves.
+    """Move all borders of clusters jointly, the best within ``_REACH`` points, until none moves.
 
     That is the same dynamic program over a window of places for each border, which finds far
     better borders than Lloyd's iterations. The entry with the index `zero` stays 0.0.
@@ -265,7 +265,7 @@ def _polish(moments: Moments, cuts: Indices, zero: int | None) -> Indices:
 
 
 def _window_errors(moments: Moments, places: Indices, zero: int | None) -> Floats:
-    """Returns each cluster's error between two places of its borders, (K, places, places)."""
+    """Return each cluster's error between two places of its borders, (K, places, places)."""
     low, high = places[:-1, :, None], places[1:, None, :]
     gains = (moments.first[high] - moments.first[low]) ** 2
     totals = moments.weights[high] - moments.weights[low]

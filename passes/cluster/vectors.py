@@ -34,7 +34,7 @@ def cluster_vectors(
     seed: int = 0,
     keep_zero: bool = False,
 ) -> Singles:
-    """Finds a codebook with a small weighted squared error.
+    """Find a codebook with a small weighted squared error.
 
     Greedy k-means++ (Arthur & Vassilvitskii, 2007) picks the first entries, Lloyd's iterations
     move them, on a part of the training vectors first and then on all. An entry that loses its
@@ -76,7 +76,7 @@ def cluster_vectors(
 
 
 def assign_vectors(vectors: NDArray[Any], codebook: NDArray[Any]) -> Codes:
-    """Finds the nearest entry for every vector, up to the rounding of float32.
+    """Find the nearest entry for every vector, up to the rounding of float32.
 
     Args:
         vectors: Shape (n, d), finite.
@@ -140,7 +140,7 @@ def _distances(sample: Singles, entries: Singles) -> Floats:
 def _settle(
     sample: Singles, weights: Floats, codebook: Singles, fixed: int, rounds: int
 ) -> Singles:
-    """Runs Lloyd's iterations; the first `fixed` entries stay where they are."""
+    """Run Lloyd's iterations; the first `fixed` entries stay where they are."""
     codes = assign_vectors(sample, codebook)
     for _ in range(rounds):
         codebook = _means(sample, weights, codes, codebook, fixed)
@@ -151,7 +151,7 @@ def _settle(
 
 
 def _reassign(sample: Singles, codes: Codes, codebook: Singles) -> Codes:
-    """Finds the nearest entries like `assign_vectors`, faster the better the codes are already.
+    """Find the nearest entries like `assign_vectors`, faster the better the codes are already.
 
     No entry farther from a vector's present one than twice the vector's distance can be nearer
     (Elkan, "Using the triangle inequality to accelerate k-means", 2003).

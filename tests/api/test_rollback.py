@@ -4,8 +4,8 @@ import numpy as np
 import onnx
 import pytest
 
-from onnxcomp import compress
-from onnxcomp.errors import DataError, FloorError, OnnxcompError, PassError
+from onnxcomp import Settings, compress
+from onnxcomp.errors import DataError, FloorError, OnnxcompError, OptionError, PassError
 from passes import Cluster
 
 
@@ -39,6 +39,8 @@ def test_a_result_that_is_not_finite(attempt, fake):
 def test_a_result_that_is_not_smaller(attempt, bloat, fake):
     step = attempt(bloat).report.steps[0]
     assert (step.status, step.reason) == ("rolled_back", "the result is not smaller")
+    assert step.changed == ()
+    assert "undone: the result is not smaller" in {each.reason for each in step.tensors}
     assert attempt(fake(kind="exact")).report.steps[0].status == "applied"
 
 
@@ -109,16 +111,28 @@ def mean_magnitude(predict):
     return -float(np.abs(predict({"x": np.ones((4, 32))})["y"]).mean())
 
 
-@pytest.mark.parametrize(("most", "held"), [(100.0, True), ("100%", True), (-100.0, False)])
-def test_a_metric_of_ones_own(attempt, untimed, most, held):
+@pytest.mark.parametrize("most", [100.0, "100%"])
+def test_a_metric_of_ones_own(attempt, untimed, most):
     settings = untimed.model_copy(update={"evaluate": mean_magnitude, "max_drop": most})
-    if held:
-        metric = attempt(Cluster(), settings=settings).report.metric
-        assert metric.original == pytest.approx(metric.result, abs=0.3)
-        assert metric.drop == metric.original - metric.result
-        return
-    with pytest.raises(FloorError, match=r"^the metric dropped by "):
+    metric = attempt(Cluster(), settings=settings).report.metric
+    assert metric.original == pytest.approx(metric.result, abs=0.3)
+    assert metric.drop == metric.original - metric.result
+
+
+@pytest.mark.parametrize("most", [0.5, "50%"])
+def test_a_metric_that_drops(attempt, untimed, most):
+    values = iter([1.0, 0.25])
+    settings = untimed.model_copy(
+        update={"evaluate": lambda _predict: next(values), "max_drop": most}
+    )
+    with pytest.raises(FloorError, match=r"^the metric dropped by 0.75 \(from 1 to 0.25\), more"):
         attempt(Cluster(), settings=settings)
+
+
+@pytest.mark.parametrize("most", [-1, "nan", "inf", "-1%"])
+def test_a_floor_that_is_none(most):
+    with pytest.raises(OptionError, match="give a number from 0"):
+        Settings(max_drop=most, evaluate="metric.py:score")
 
 
 def test_a_metric_is_looked_up_before_the_work(attempt, untimed, fake):

@@ -117,7 +117,7 @@ def test_a_wrong_option(workplace, call, arguments, message):
         ),
         (
             ["--evaluate", "score.py:good", "--max-drop", "much"],
-            "max_drop = 'much': give a number, or per cent as in 1%",
+            "max_drop = 'much': give a number from 0, or per cent as in 1%",
         ),
         (
             ["--min-snr", "20", "--no-validate"],
@@ -142,7 +142,7 @@ def test_options_that_do_not_fit_together(workplace, call, arguments, message):
         (["--provider", "abacus"], "provider 'abacus' is unknown (installed: "),
         (
             ["--data", "absent.npz"],
-            "absent.npz: cannot be read (No such file or directory); check --data",
+            "cannot read 'absent.npz': no such file or directory",
         ),
         (["--data", "names.npz"], "names.npz: 'z' is not an input of the model (inputs: x)"),
         (

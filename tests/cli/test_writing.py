@@ -103,6 +103,19 @@ def test_run(workplace, call, untimed, name, text):
     assert (workplace / "out.onnx").read_bytes() == made.to_bytes()
 
 
+def test_a_selection_narrows_the_recipe(workplace, call):
+    (workplace / "recipe.toml").write_text('[[passes]]\npass = "cluster"\nexclude = ["w*"]\n')
+    ran = call("run", "recipe.toml", "model.onnx", "-o", "out.onnx", "--exclude", "no", *QUICK)
+    assert ran.code == 0
+    assert (workplace / "out.onnx").read_bytes() == (workplace / "model.onnx").read_bytes()
+    (workplace / "recipe.toml").write_text('[[passes]]\npass = "cluster"\ninclude = ["w1"]\n')
+    ran = call("run", "recipe.toml", "model.onnx", "-o", "out.onnx", "--include", "w2", *QUICK)
+    assert (ran.code, ran.err) == (
+        2,
+        "error: --include: cluster has an include in the recipe; change it there\n",
+    )
+
+
 def test_run_with_a_selection(workplace, call):
     (workplace / "recipe.toml").write_text('[[passes]]\npass = "cluster"\n')
     ran = call(

@@ -319,3 +319,35 @@ def test_a_constant_node_that_holds_what_another_held():
     first, second = model.constants
     second.values = first.held
     assert run(model) == [2, 3, 4]
+
+
+def test_a_constant_node_after_the_body_that_holds_its_twin():
+    body = h.make_graph(
+        [h.make_node("Add", ["x", "own"], ["b"])], "body", [], [value("b")],
+        [tensor("own", 1, 1, 1)],
+    )  # fmt: skip
+    nodes = [
+        h.make_node("ReduceMax", ["x"], ["top"], keepdims=0),
+        h.make_node("Cast", ["top"], ["go"], to=onnx.TensorProto.BOOL),
+        h.make_node("If", ["go"], ["a"], then_branch=body, else_branch=body),
+        h.make_node("Constant", [], ["late"], value=tensor("", 1, 1, 1)),
+        h.make_node("Mul", ["a", "late"], ["y"]),
+    ]
+    model = load(nodes)
+    (kept,) = model.constants
+    for each in model.bodies():
+        assert merge_constants(model, kept, each.constants[0])
+    assert run(model) == [2, 3, 4]
+
+
+def test_a_constant_node_after_the_reader_of_its_twin():
+    nodes = [
+        h.make_node("Constant", [], ["early"], value=tensor("", 2, 2, 2)),
+        h.make_node("Add", ["x", "early"], ["a"]),
+        h.make_node("Constant", [], ["late"], value=tensor("", 2, 2, 2)),
+        h.make_node("Mul", ["a", "late"], ["y"]),
+    ]
+    model = load(nodes)
+    early, late = model.constants
+    assert merge_constants(model, late, early)
+    assert run(model) == [6, 8, 10]

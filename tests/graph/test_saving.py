@@ -2,6 +2,7 @@
 
 import os
 import stat
+import types
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,15 @@ from onnx import helper as h
 from onnx import numpy_helper as nh
 
 from onnxcomp.errors import ModelError
-from onnxcomp.graph import copy_model, load_model, model_bytes, save_model, saving
+from onnxcomp.graph import (
+    DecodedValues,
+    copy_model,
+    count_bytes,
+    load_model,
+    model_bytes,
+    save_model,
+    saving,
+)
 
 
 def plain(start=0.5, size=512):
@@ -199,3 +208,40 @@ def test_weights_of_bodies_and_functions_lie_outside_too(tmp_path):
     session = onnxruntime.InferenceSession(written[0], providers=["CPUExecutionProvider"])
     outputs = session.run(None, {"x": np.zeros(512, np.float32), "c": np.ones((), bool)})
     assert [each[0] for each in outputs] == [0.5, 4, 3]
+
+
+def test_data_that_a_copy_of_the_model_reads_is_kept(tmp_path):
+    path = external(tmp_path)
+    first = save_model(load_model(path), path)
+    (tmp_path / "backup.onnx").write_bytes(path.read_bytes())
+    (tmp_path / "empty.onnx").touch()
+    (tmp_path / "folder.onnx").mkdir()
+    changed = load_model(path)
+    changed.constants[0].values = np.full(512, 2.5, np.float32)
+    second = save_model(changed, path)
+    assert first[1].exists()
+    assert output(tmp_path / "backup.onnx") == 0.5
+    assert output(path) == 2.5
+    save_model(load_model(plain()), path)
+    assert first[1].exists()
+    assert not second[1].exists()
+
+
+def test_a_store_is_decoded_once_to_save_it(tmp_path, monkeypatch):
+    model = load_model(plain())
+    store = types.SimpleNamespace(shape=(512,), dtype=np.dtype(np.float32), loads=0)
+
+    def load():
+        store.loads += 1
+        return np.full(512, 0.5, np.float32)
+
+    store.load = load
+    model.constants[0].values = DecodedValues(store)
+    before = model_bytes(load_model(plain()))
+    assert abs(count_bytes(model) - len(before)) < 8
+    assert store.loads == 0
+    monkeypatch.setattr(saving, "LARGEST_MESSAGE", 1024)
+    written = save_model(model, tmp_path / "model.onnx")
+    assert store.loads == 1
+    assert output(written[0]) == 0.5
+    assert model_bytes(model) == before

@@ -82,3 +82,16 @@ def test_the_schema_has_bounds_and_words():
     assert (options["bits"]["minimum"], options["bits"]["maximum"]) == (1, 8)
     assert options["granularity"]["enum"] == ["scale", "tensor", "group"]
     assert all(entry["required"] == ["pass"] for entry in entries)
+
+
+@pytest.mark.parametrize("bits", [True, "4", 4.0])
+def test_types_are_not_guessed(bits):
+    with pytest.raises(OptionError, match=r"^cluster: bits = "):
+        parse_recipe({"passes": [{"pass": "cluster", "bits": bits}]})
+
+
+def test_nesting_without_end(tmp_path):
+    path = tmp_path / "recipe.JSON"
+    path.write_text("[" * 100_000)
+    with pytest.raises(OptionError, match=r"is not JSON: "):
+        read_recipe(path)

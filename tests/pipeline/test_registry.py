@@ -29,7 +29,22 @@ class OtherCluster(Polish):
     name: ClassVar[str] = "cluster"
 
 
+class Run(Polish):
+    """Take the name of a command."""
+
+    name: ClassVar[str] = "run"
+
+
+class Seeded(Polish):
+    """Take the name of an option of all commands."""
+
+    name: ClassVar[str] = "seeded"
+    seed: int = 0
+
+
 MINE = (Polish,)
+COMMAND = (Run,)
+OPTION = (Seeded,)
 CLASH = (OtherCluster,)
 
 
@@ -77,3 +92,25 @@ def test_two_passes_of_one_name(install):
     assert str(caught.value) == (
         f"{__name__} and passes.cluster.cluster both have a pass 'cluster'; uninstall one of them"
     )
+
+
+def test_a_distribution_that_does_not_load(install):
+    install("MISSING")
+    with pytest.raises(
+        OptionError, match=r"cannot be loaded \(AttributeError: .*\); mend or uninst"
+    ):
+        available_passes()
+
+
+@pytest.mark.parametrize(
+    ("attribute", "message"),
+    [
+        ("COMMAND", "pass 'run' has the name of a command; it needs another"),
+        ("OPTION", "pass 'seeded' has options that all commands have: seed"),
+    ],
+)
+def test_names_that_commands_have(install, attribute, message):
+    install(attribute)
+    with pytest.raises(OptionError) as caught:
+        command()
+    assert str(caught.value) == message

@@ -73,6 +73,37 @@ def test_shapes_that_differ_disagree():
     assert (nothing.agreement, nothing.cosine, nothing.snr_db) == (0, 0, -inf)
 
 
+@pytest.mark.parametrize(
+    ("dims", "shape", "breach"),
+    [
+        (("M", 4), (2, 4), None),
+        (("M", 4), (3, 5), "differs in shape in 1 of 2 feeds"),
+        (("M", 4), (12,), "differs in shape in 1 of 2 feeds"),
+        (("M", 9), (3, 5), None),
+        ((), (2, 9), None),
+        ((), (12,), "differs in shape in 1 of 2 feeds"),
+        (None, (12,), None),
+    ],
+)
+def test_shapes_that_break_what_is_declared(dims, shape, breach):
+    sums = OutputSums("y", dims)
+    boxes = np.ones((3, 4), np.float32)
+    sums.add(boxes, boxes)
+    sums.add(boxes, np.ones(shape, np.float32))
+    assert sums.comparison().breach == breach
+    assert sums.comparison().note is not None
+
+
+def test_text_against_numbers():
+    text, nothing = np.array(["a", "b"], object), np.zeros(0, np.float32)
+    assert compare((text, np.ones(2))).breach == "differs in type in 1 of 1 feeds"
+    members = OutputSums("y", None)
+    members.add(text, nothing)
+    assert members.comparison().breach is None
+    members.add(text, np.ones(2))
+    assert members.comparison().breach == "differs in type in 1 of 2 feeds"
+
+
 def test_outputs_of_zeros_and_of_nothing():
     zeros, ones = np.zeros((2, 2)), np.ones((2, 2))
     assert compare((zeros, zeros)).cosine == 1

@@ -113,6 +113,20 @@ def test_an_error_in_the_function_is_one_line(script):
         evaluate(MODEL, load_evaluator(f"{script}:accuracy"))
 
 
+@pytest.mark.parametrize(("call", "text"), [("exit(3)", ": 3"), ("exit()", "")])
+def test_an_evaluator_that_exits(script, call, text):
+    script.write_text(f"import sys\ndef accuracy(predict):\n    sys.{call}\n")
+    with pytest.raises(OnnxcompError) as caught:
+        evaluate(MODEL, load_evaluator(f"{script}:accuracy"))
+    assert str(caught.value) == f"evaluator '{script}:accuracy' raised SystemExit{text}"
+    script.write_text(f"import sys\nsys.{call}\n")
+    with pytest.raises(OptionError) as caught:
+        load_evaluator(f"{script}:accuracy")
+    assert str(caught.value) == (
+        f"evaluator '{script}:accuracy' cannot be imported (SystemExit{text})"
+    )
+
+
 def test_the_drop_of_a_metric():
     metric = Metric(original=0.8, result=0.6)
     assert metric.drop == pytest.approx(0.2)

@@ -98,7 +98,9 @@ def test_onnx_test_data_sets(tmp_path):
     assert [feed["mask"].item() for feed in samples] == [0, 2, 10]
     assert read_samples(tmp_path / "test_data_set_2", [MASK, X]).count == 1
     (tmp_path / "test_data_set_0" / "input_1.pb").write_bytes(b"\x08\x01\x12\xff")
-    with pytest.raises(DataError, match=r"input_1\.pb: not a tensor, or truncated"):
+    with pytest.raises(
+        DataError, match=r"^cannot read '.*input_1\.pb': not a tensor, or truncated"
+    ):
         read_samples(tmp_path, [MASK, X])
 
 
@@ -205,8 +207,8 @@ def test_an_npy_for_two_inputs(tmp_path):
 @pytest.mark.parametrize(
     ("name", "text"),
     [
-        ("absent", "no such file or folder; check --data"),
-        ("absent.npz", "cannot be read (No such file or directory); check --data"),
+        ("absent", "no such file or directory"),
+        ("absent.npz", "no such file or directory"),
         (
             "data.csv",
             f"unknown form of data; {FORMS}",
@@ -222,7 +224,7 @@ def test_paths_that_hold_no_samples(tmp_path, name, text):
     (tmp_path / "data.csv").write_text("1,2")
     with pytest.raises(DataError) as caught:
         read_samples(tmp_path / name, [X])
-    assert str(caught.value) == f"{tmp_path / name}: {text}"
+    assert str(caught.value) == f"cannot read {str(tmp_path / name)!r}: {text}"
 
 
 def test_truncated_files(tmp_path):
@@ -232,17 +234,19 @@ def test_truncated_files(tmp_path):
     path.write_bytes(whole[:-4])
     with pytest.raises(DataError) as caught:
         read_samples(path, [X])
-    assert str(caught.value) == f"{path}: truncated; save it again"
+    assert str(caught.value) == f"cannot read {str(path)!r}: truncated; save it again"
     path.write_bytes(whole[:20])
     with pytest.raises(DataError) as caught:
         read_samples(path, [X])
-    assert str(caught.value) == f"{path}: not a .npy array, or truncated; save it again"
+    text = "not a .npy array, or truncated; save it again"
+    assert str(caught.value) == f"cannot read {str(path)!r}: {text}"
     path = tmp_path / "data.npz"
     np.savez(path, x=RANDOM)
     path.write_bytes(path.read_bytes()[:-30])
     with pytest.raises(DataError) as caught:
         read_samples(path, [X])
-    assert str(caught.value) == f"{path}: not an .npz file, or truncated; save it again"
+    text = "not an .npz file, or truncated; save it again"
+    assert str(caught.value) == f"cannot read {str(path)!r}: {text}"
 
 
 def test_a_damaged_member(tmp_path):
@@ -254,7 +258,7 @@ def test_a_damaged_member(tmp_path):
     damaged = bytearray(path.read_bytes())
     damaged[-2000] ^= 0xFF
     path.write_bytes(damaged)
-    with pytest.raises(DataError, match=r"data\.npz: array 'x': damaged \(Bad CRC-32"):
+    with pytest.raises(DataError, match=r"^cannot read array 'x' of '.*data\.npz': damaged \("):
         list(read_samples(path, [X]))
 
 
@@ -263,7 +267,8 @@ def test_python_objects_are_refused(tmp_path):
     np.save(path, np.array([{}]), allow_pickle=True)
     with pytest.raises(DataError) as caught:
         read_samples(path, [X])
-    assert str(caught.value) == f"{path}: holds Python objects; save text with dtype=str"
+    text = "holds Python objects; save text with dtype=str"
+    assert str(caught.value) == f"cannot read {str(path)!r}: {text}"
 
 
 @pytest.mark.parametrize(

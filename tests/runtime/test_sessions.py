@@ -59,7 +59,7 @@ def test_a_path_and_no_optimisation(tmp_path):
             "cannot load the model on cpu: Failed to load model because protobuf parsing failed",
         ),
         (b"", "cannot load the model on cpu: No graph was found in the protobuf"),
-        (Path("absent.onnx"), "absent.onnx: no such file; check the path"),
+        (Path("absent.onnx"), "cannot read 'absent.onnx': no such file or directory"),
     ],
 )
 def test_a_model_that_does_not_load(model, text, capfd):
