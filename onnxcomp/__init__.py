@@ -11,7 +11,7 @@ compressed.save("small.onnx")
 from onnxcomp.api import Compressed, Settings, compare, compress
 from onnxcomp.errors import OnnxcompError
 from onnxcomp.graph import load_model, save_model, weights
-from onnxcomp.pipeline import Context, Offer, Pass, Stage, available_passes, skip
+from onnxcomp.pipeline import Context, Offer, Pass, Stage, available_passes, change, skip
 from onnxcomp.report import Report
 from onnxcomp.verdicts import Verdict
 
@@ -26,6 +26,7 @@ __all__ = [
     "Stage",
     "Verdict",
     "available_passes",
+    "change",
     "compare",
     "compress",
     "load_model",

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar
 
 from onnxcomp.graph import DecodedValues, store_of, weights
-from onnxcomp.pipeline import Pass, Stage, skip
-from onnxcomp.verdicts import Verdict
+from onnxcomp.pipeline import Pass, Stage, change, skip
 
 if TYPE_CHECKING:
     from onnxcomp.graph import Model, Weight
     from onnxcomp.pipeline import Context
     from onnxcomp.stores import CodebookStore
+    from onnxcomp.verdicts import Verdict
 
 
 class Expand(Pass):
@@ -43,13 +43,4 @@ def decode(weight: Weight, store: CodebookStore) -> Verdict:
     """Let a weight hold what its store decodes to."""
     before = weight.tensor.nbytes
     weight.tensor.values = DecodedValues(store)
-    return Verdict(
-        name=weight.name,
-        op_types=weight.op_types,
-        shape=weight.shape,
-        verdict="changed",
-        reason="decoded",
-        bytes_before=before,
-        bytes_after=weight.tensor.nbytes,
-        error=0.0,
-    )
+    return change(weight, "decoded", before=before, after=weight.tensor.nbytes, error=0.0)

@@ -1,6 +1,6 @@
 """Passes: what they are, which there are, and how a pipeline of them is written down."""
 
-from onnxcomp.pipeline.passes import Context, Offer, Pass, Stage, skip
+from onnxcomp.pipeline.passes import Context, Offer, Pass, Stage, change, skip
 from onnxcomp.pipeline.recipes import parse_recipe, read_recipe, recipe, recipe_schema
 from onnxcomp.pipeline.registry import available_passes
 
@@ -10,6 +10,7 @@ __all__ = [
     "Pass",
     "Stage",
     "available_passes",
+    "change",
     "parse_recipe",
     "read_recipe",
     "recipe",

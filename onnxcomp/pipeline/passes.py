@@ -126,3 +126,25 @@ def skip(weight: Weight, reason: str) -> Verdict:
         bytes_before=weight.tensor.nbytes,
         bytes_after=weight.tensor.nbytes,
     )
+
+
+def change(weight: Weight, reason: str, *, before: int, after: int, error: float) -> Verdict:
+    """Return the verdict on a weight that was changed.
+
+    Args:
+        weight: The weight.
+        reason: How it was changed.
+        before: Bytes that it took in the file.
+        after: Bytes that it takes now.
+        error: Relative Frobenius error of its values, without unit.
+    """
+    return Verdict(
+        name=weight.name,
+        op_types=weight.op_types,
+        shape=weight.shape,
+        verdict="changed",
+        reason=reason,
+        bytes_before=before,
+        bytes_after=after,
+        error=error,
+    )

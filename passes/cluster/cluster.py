@@ -11,9 +11,8 @@ from pydantic import Field
 
 from onnxcomp.errors import OptionError
 from onnxcomp.graph import StoreValues, raise_opset
-from onnxcomp.pipeline import Offer, Pass, Stage, skip
+from onnxcomp.pipeline import Offer, Pass, Stage, change, skip
 from onnxcomp.stores import FOLDING_LIMIT
-from onnxcomp.verdicts import Verdict
 from passes.cluster.blocks import is_finite, relative_error
 from passes.cluster.coding import (
     Coding,
@@ -36,6 +35,7 @@ if TYPE_CHECKING:
 
     from onnxcomp.graph import Model, Weight
     from onnxcomp.pipeline import Context
+    from onnxcomp.verdicts import Verdict
 
 LOWEST_OPSET = 7
 """The operators of a decoding mean the same from this opset on."""
@@ -177,16 +177,8 @@ class Cluster(Pass):
             return skip(weight, f"would not be smaller ({before} bytes, {after} stored)")
         weight.tensor.values = StoreValues(store)
         present.update(store.tables)
-        return Verdict(
-            name=weight.name,
-            op_types=weight.op_types,
-            shape=weight.shape,
-            verdict="changed",
-            reason=how,
-            bytes_before=before,
-            bytes_after=after,
-            error=relative_error(values, store.load()),
-        )
+        lost = relative_error(values, store.load())
+        return change(weight, how, before=before, after=after, error=lost)
 
     def _unsuitable(self, weight: Weight) -> str | None:
         if weight.is_depthwise and not self.depthwise:

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from onnxcomp.graph import merge_constants
-from onnxcomp.verdicts import Verdict
+from onnxcomp.pipeline import change
 
 if TYPE_CHECKING:
     from onnxcomp.graph import Model, Weight
     from onnxcomp.pipeline import Pass
+    from onnxcomp.verdicts import Verdict
 
 SMALLEST = 128
 """Sharing fewer bytes saves nothing."""
@@ -35,18 +36,9 @@ def share_identical(model: Model, chosen_by: Pass) -> list[Verdict]:
         kept = first.setdefault(_content(weight), weight)
         if kept is weight or not merge_constants(model, kept.tensor, weight.tensor):
             continue
-        verdicts.append(
-            Verdict(
-                name=weight.name,
-                op_types=weight.op_types,
-                shape=weight.shape,
-                verdict="changed",
-                reason=f"identical to {kept.name}",
-                bytes_before=weight.tensor.nbytes,
-                bytes_after=0,
-                error=0.0,
-            )
-        )
+        before = weight.tensor.nbytes
+        how = f"identical to {kept.name}"
+        verdicts.append(change(weight, how, before=before, after=0, error=0.0))
     return verdicts
 
 
