@@ -10,7 +10,6 @@ from onnxcomp.pipeline import Pass, Stage, change, skip
 if TYPE_CHECKING:
     from onnxcomp.graph import Model, Weight
     from onnxcomp.pipeline import Context
-    from onnxcomp.stores import CodebookStore
     from onnxcomp.verdicts import Verdict
 
 
@@ -36,11 +35,6 @@ class Expand(Pass):
             return skip(weight, "is a plain tensor")
         if not self.selects(weight.name):
             return skip(weight, "was not selected by include and exclude")
-        return decode(weight, store)
-
-
-def decode(weight: Weight, store: CodebookStore) -> Verdict:
-    """Let a weight hold what its store decodes to."""
-    before = weight.tensor.nbytes
-    weight.tensor.values = DecodedValues(store)
-    return change(weight, "decoded", before=before, after=weight.tensor.nbytes, error=0.0)
+        before = weight.tensor.nbytes
+        weight.tensor.values = DecodedValues(store)
+        return change(weight, "decoded", before=before, after=weight.tensor.nbytes, error=0.0)

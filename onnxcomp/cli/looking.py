@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path  # noqa: TC003 - click asks for it at run time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.table import Table
@@ -16,6 +16,9 @@ from onnxcomp.errors import FloorError, ModelError
 from onnxcomp.graph import load_model
 from onnxcomp.pipeline import available_passes, recipe_schema
 from onnxcomp.report import inspect_model, inspection_table, report_table
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 RUN_OPTIONS = ("samples", "provider", "threads", "seed")
 FLOOR_OPTIONS = ("evaluate", "max_drop", "min_snr")
@@ -47,25 +50,13 @@ def validate_command() -> click.Command:
     def run(**given: Any) -> None:
         """Compare the outputs of OTHER with those of ORIGINAL, provider by provider.
 
-        Exits 1 where OTHER does not load, is not finite or is miscompiled, and 3 where it misses a
-        floor.
+        Exits 1 where OTHER does not load, gives other shapes, is not finite or is miscompiled, and
+        3 where it misses a floor.
         """
         settings = Settings.model_validate({**taken(Settings, given), "bench": False})
         _compare(settings, given)
 
-    return click.Command(
-        "validate",
-        params=[
-            model_argument("original"),
-            model_argument("other"),
-            data_option(),
-            *options_of(Settings, (*RUN_OPTIONS, *FLOOR_OPTIONS)),
-            json_option(),
-        ],
-        callback=run,
-        help=run.__doc__,
-        epilog="Example: onnxcomp validate model.onnx small.onnx --data samples.npz",
-    )
+    return _comparing("validate", run, (*RUN_OPTIONS, *FLOOR_OPTIONS))
 
 
 def bench_command() -> click.Command:
@@ -76,18 +67,23 @@ def bench_command() -> click.Command:
         settings = Settings.model_validate({**taken(Settings, given), "validation": False})
         _compare(settings, given)
 
+    return _comparing("bench", run, RUN_OPTIONS)
+
+
+def _comparing(name: str, run: Callable[..., None], settings: tuple[str, ...]) -> click.Command:
+    """Return a command on two models that takes some of the fields of `Settings`."""
     return click.Command(
-        "bench",
+        name,
         params=[
             model_argument("original"),
             model_argument("other"),
             data_option(),
-            *options_of(Settings, RUN_OPTIONS),
+            *options_of(Settings, settings),
             json_option(),
         ],
         callback=run,
         help=run.__doc__,
-        epilog="Example: onnxcomp bench model.onnx small.onnx --data samples.npz",
+        epilog=f"Example: onnxcomp {name} model.onnx small.onnx --data samples.npz",
     )
 
 

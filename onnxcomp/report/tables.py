@@ -35,7 +35,7 @@ def report_table(report: Report) -> RenderableType:
         if step.status == "applied" and any(each.error for each in step.changed)
     ]
     if report.validation:
-        parts.append(validation_table(report.validation))
+        parts.append(_validations(report.validation))
     parts.append(_summary(report))
     return Group(*parts)
 
@@ -89,7 +89,7 @@ def _worst(changed: Sequence[Verdict]) -> Table:
     return table
 
 
-def validation_table(validations: Iterable[Validation]) -> Table:
+def _validations(validations: Iterable[Validation]) -> Table:
     """Return how close outputs are to the original's."""
     table = Table("provider", "samples", "output", "cosine", "SNR dB", "max abs", "agreement")
     for each in validations:
