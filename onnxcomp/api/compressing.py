@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from onnxcomp.api.measuring import (
@@ -19,11 +20,11 @@ from onnxcomp.errors import FloorError
 from onnxcomp.graph import load_model, model_bytes, model_proto, save_model
 from onnxcomp.pipeline import Context
 from onnxcomp.report import Report, Step, record_of_files, report_html
+from onnxcomp.statistics import load_statistics
 from onnxcomp.validation import Validation, validate
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     import onnx
 
@@ -81,6 +82,7 @@ def compress(
     passes: Sequence[Pass],
     *,
     data: Any = None,
+    statistics: str | Path | None = None,
     settings: Settings = DEFAULTS,
     progress: Progress = lambda _what, _share: None,
 ) -> Compressed:
@@ -94,7 +96,10 @@ def compress(
         model: A path, bytes, `onnx.ModelProto`, `onnx_graphsurgeon.Graph`, `onnx_ir.Model` or
             PyTorch `ONNXProgram`; it is not changed.
         passes: Applied one after the other.
-        data: Inputs: whatever `onnxcomp.runtime.read_samples` takes; None makes some up.
+        data: Inputs: whatever `onnxcomp.runtime.read_samples` takes. Passes calibrate on them,
+            and the result is compared on them; None makes some up for the comparison only.
+        statistics: A file that `onnxcomp statistics` made of this model, for passes to calibrate
+            on in place of data.
         settings: How the result is checked and timed.
         progress: Told what is being done and the share of it that is done.
 
@@ -107,7 +112,8 @@ def compress(
         original, source = measured(graph, bench, model)
         origin = origin_of(original, source, data, settings)
         given = None if data is None else origin.samples
-        context = Context(given, settings.seed)
+        known = None if statistics is None else load_statistics(Path(statistics), graph)
+        context = Context(given, known, settings.seed)
         result = graph
         steps: list[Step] = []
         validation: tuple[Validation, ...] = ()

@@ -28,7 +28,17 @@ def data_option() -> click.Option:
         ["--data"],
         type=click.Path(path_type=Path),
         help="Inputs: one .npz (axis 0 counts the samples), a .npy for a single input, a folder "
-        "of .npz (each a complete feed), or ONNX test_data_set folders. Made up if not given.",
+        "of .npz (each a complete feed), or ONNX test_data_set folders. Passes calibrate on them; "
+        "made up, for comparing only, if not given.",
+    )
+
+
+def statistics_option() -> click.Option:
+    """Return ``--statistics``, common to all commands that write a model."""
+    return click.Option(
+        ["--statistics"],
+        type=click.Path(path_type=Path),
+        help="Calibrate on a file that 'onnxcomp statistics' made of the model, not on data.",
     )
 
 

@@ -10,7 +10,14 @@ import click
 
 from onnxcomp.api import Compressed, Settings, compress
 from onnxcomp.cli.console import progress_bars, show
-from onnxcomp.cli.options import data_option, json_option, model_argument, options_of, taken
+from onnxcomp.cli.options import (
+    data_option,
+    json_option,
+    model_argument,
+    options_of,
+    statistics_option,
+    taken,
+)
 from onnxcomp.errors import FloorError, ModelError, OptionError
 from onnxcomp.pipeline import Pass, read_recipe
 from onnxcomp.report import report_table
@@ -33,6 +40,7 @@ def _common() -> list[click.Parameter]:
             help="Where the model goes; the old file stays until the new one is whole.",
         ),
         data_option(),
+        statistics_option(),
         *options_of(Settings),
         json_option(),
         click.Option(["--quiet"], is_flag=True, help="Print neither tables nor progress."),
@@ -100,7 +108,12 @@ def write(passes: Sequence[Pass], given: dict[str, Any]) -> None:
     try:
         with progress_bars(quiet=given["quiet"]) as tell:
             compressed = compress(
-                given["model"], passes, data=given["data"], settings=settings, progress=tell
+                given["model"],
+                passes,
+                data=given["data"],
+                statistics=given["statistics"],
+                settings=settings,
+                progress=tell,
             )
     except FloorError as error:
         if isinstance(error.compressed, Compressed):

@@ -5,11 +5,19 @@
 """
 
 from onnxcomp.graph.copying import copy_model
+from onnxcomp.graph.exposing import expose, why_hidden
 from onnxcomp.graph.lifting import store_of
-from onnxcomp.graph.loading import load_model, model_bytes, model_proto
+from onnxcomp.graph.loading import (
+    fingerprint,
+    load_model,
+    model_bytes,
+    model_proto,
+    referring_bytes,
+)
 from onnxcomp.graph.merging import merge_constants
-from onnxcomp.graph.model import Graph, Model
+from onnxcomp.graph.model import Graph, Model, Node, Variable, bodies_of
 from onnxcomp.graph.opsets import raise_opset
+from onnxcomp.graph.order import ordered
 from onnxcomp.graph.saving import save_model
 from onnxcomp.graph.values import Constant, DecodedValues, StoreValues
 from onnxcomp.graph.weights import Weight, weights
@@ -20,16 +28,24 @@ __all__ = [
     "DecodedValues",
     "Graph",
     "Model",
+    "Node",
     "StoreValues",
+    "Variable",
     "Weight",
+    "bodies_of",
     "copy_model",
     "count_bytes",
+    "expose",
+    "fingerprint",
     "load_model",
     "merge_constants",
     "model_bytes",
     "model_proto",
+    "ordered",
     "raise_opset",
+    "referring_bytes",
     "save_model",
     "store_of",
     "weights",
+    "why_hidden",
 ]

@@ -16,16 +16,22 @@ if TYPE_CHECKING:
 
 def copy_model(model: Model) -> Model:
     """Copy a model, so that a pass may rewrite the copy; weights and messages are shared."""
+    return copy_tensors_too(model)[0]
+
+
+def copy_tensors_too(model: Model) -> tuple[Model, dict[int, Tensor]]:
+    """Copy a model, and return what became of each tensor, by the identity of the old one."""
     copies: dict[int, Tensor] = {}
     copied: Model = _copy_graph(model, copies, Model)
     copied.header = onnx.ModelProto()
     copied.header.CopyFrom(model.header)
     copied.import_domains = copied.header.opset_import
     copied.data_paths = model.data_paths
+    copied.folder = model.folder
     copied.local_functions = [
         _copy_graph(function, copies, Graph) for function in model.local_functions
     ]
-    return copied
+    return copied, copies
 
 
 def _copy_graph(graph: gs.Graph, copies: dict[int, Tensor], kind: type[Any]) -> Any:

@@ -21,16 +21,19 @@ class DataFiles:
 
     Args:
         folder: The model's folder; None where the model did not come from a file.
+
+    Attributes:
+        folder: The same.
     """
 
     def __init__(self, folder: Path | None) -> None:
-        self._folder = folder
+        self.folder = folder
         self._mapped: dict[str, NDArray[np.uint8]] = {}
 
     @property
     def paths(self) -> list[Path]:
         """The files that tensors were found in."""
-        folder = self._folder or Path()
+        folder = self.folder or Path()
         return [folder / location for location in sorted(self._mapped)]
 
     def read(self, tensor: onnx.TensorProto) -> NDArray[np.uint8]:
@@ -41,13 +44,13 @@ class DataFiles:
         """
         fields = {entry.key: entry.value for entry in tensor.external_data}
         location = fields.get("location", "")
-        if self._folder is None:
+        if self.folder is None:
             raise ModelError(
                 f"tensor {tensor.name!r} has its data in {location!r}, but the model did not come "
                 "from a file; pass the path of the model instead"
             )
         if location not in self._mapped:
-            self._mapped[location] = map_file(resolve_inside(self._folder, location))
+            self._mapped[location] = map_file(resolve_inside(self.folder, location))
         data = self._mapped[location]
         try:
             offset = int(fields.get("offset", 0))

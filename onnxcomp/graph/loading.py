@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import onnx
 import onnx_graphsurgeon as gs
@@ -15,6 +16,9 @@ from onnxcomp.graph.messages import check_text
 from onnxcomp.graph.model import Model
 from onnxcomp.graph.reading import read_model
 from onnxcomp.graph.writing import count_bytes, write_model
+
+if TYPE_CHECKING:
+    from onnxcomp.graph.writing import Load
 
 LARGEST_MESSAGE = (1 << 31) - (1 << 20)
 """Protobuf writes no message of 2 GiB."""
@@ -123,6 +127,30 @@ def model_bytes(model: Model) -> bytes:
         ModelError: The model is larger than one protobuf message may be; save it to a file.
     """
     return serialise(model_proto(model))
+
+
+def fingerprint(model: Model) -> str:
+    """Return a SHA-256 of all that a model computes with: nodes, weights, inputs and outputs."""
+    digest = hashlib.sha256()
+
+    def take(header: onnx.TensorProto, _size: int, load: Load) -> None:
+        digest.update(load().data)
+        header.raw_data = b""
+
+    proto = write_model(model, offload=take)
+    digest.update(proto.graph.SerializeToString(deterministic=True))
+    for function in proto.functions:
+        digest.update(function.SerializeToString(deterministic=True))
+    return digest.hexdigest()
+
+
+def referring_bytes(model: Model) -> tuple[bytes, Path | None]:
+    """Return a model whose external data stays where it is, and the folder that it is in.
+
+    Raises:
+        ModelError: What is not external is larger than one protobuf message may be.
+    """
+    return serialise(write_model(model, refer=True)), model.folder if model.is_external else None
 
 
 def serialise(proto: onnx.ModelProto) -> bytes:

@@ -88,11 +88,13 @@ class Model(Graph):
         header: The `onnx.ModelProto` without graph and functions.
         local_functions: The model's functions, as graphs.
         data_paths: The files beside the model from which its weights are mapped.
+        folder: The folder that they are in; None where the model came from no file.
     """
 
     header: onnx.ModelProto
     local_functions: list[Graph]
     data_paths: list[Path]
+    folder: Path | None
 
     @property
     def is_external(self) -> bool:

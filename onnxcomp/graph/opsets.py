@@ -52,6 +52,7 @@ def raise_opset(model: Model, opset: int) -> None:
     upgraded = read_model(converted, weights)
     _put_back_stores(upgraded, stores)
     upgraded.data_paths = model.data_paths
+    upgraded.folder = model.folder
     model.__dict__.update(upgraded.__dict__)
 
 

@@ -43,6 +43,7 @@ def read_model(proto: onnx.ModelProto, files: DataFiles) -> Model:
     model.ir_version = proto.ir_version
     model.import_domains = model.header.opset_import
     model.data_paths = files.paths
+    model.folder = files.folder
     lift_stores(model)
     return model
 

@@ -14,12 +14,11 @@ from onnxcomp.graph.census import Census, check_names
 from onnxcomp.graph.declarations import declare, declare_initializers, declare_inputs
 from onnxcomp.graph.lowering import Decoder, LeafPool, Names
 from onnxcomp.graph.messages import copy_without
-from onnxcomp.graph.order import ordered
+from onnxcomp.graph.scopes import WrittenScope, store_in
 from onnxcomp.graph.values import (
     Constant,
     SparseTensorValues,
     StoredValues,
-    StoreValues,
     TensorValues,
     bytes_of,
     flat_bytes,
@@ -33,7 +32,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from onnxcomp.graph.model import Graph, Model
-    from onnxcomp.stores import CodebookStore
 
     Load = Callable[[], NDArray[np.uint8]]
     Offload = Callable[[onnx.TensorProto, int, Load], None]
@@ -44,7 +42,9 @@ SMALLEST_EXTERNAL = 1024
 """Fewer bytes stay in the message: ONNX's own threshold."""
 
 
-def write_model(model: Model, *, offload: Offload | None = None) -> onnx.ModelProto:
+def write_model(
+    model: Model, *, offload: Offload | None = None, refer: bool = False
+) -> onnx.ModelProto:
     """Write a model.
 
     Args:
@@ -52,8 +52,9 @@ def write_model(model: Model, *, offload: Offload | None = None) -> onnx.ModelPr
         offload: Takes a tensor without data, how many bytes it has and what loads them, puts the
             bytes elsewhere and says in the tensor where. Without it all data goes into the
             message.
+        refer: Leave external data where it is; the message says where.
     """
-    return _Writer(model, offload).write()
+    return _Writer(model, offload, refer=refer).write()
 
 
 def count_bytes(model: Model) -> int:
@@ -71,9 +72,10 @@ def count_bytes(model: Model) -> int:
 
 
 class _Writer:
-    def __init__(self, model: Model, offload: Offload | None) -> None:
+    def __init__(self, model: Model, offload: Offload | None, *, refer: bool) -> None:
         self._model = model
         self._offload = offload
+        self._refer = refer
         self._census = Census(model)
         self._names = Names(self._census.names)
 
@@ -100,7 +102,7 @@ class _Writer:
         proto.name = graph.name
         constants = self._census.constants(graph)
         check_names(graph, constants)
-        scope = _Scope(graph, constants, self._census)
+        scope = WrittenScope(graph, constants, self._census)
         proto.node.extend(self._nodes(scope, shared, own))
         for constant in scope.initializers:
             held = constant._values  # noqa: SLF001 - GraphSurgeon's constants have no other way
@@ -127,7 +129,7 @@ class _Writer:
         pool = LeafPool(self._names)
         constants = self._census.constants(function)
         check_names(function, constants)
-        scope = _Scope(function, constants, self._census)
+        scope = WrittenScope(function, constants, self._census)
         nodes = self._nodes(scope, pool, pool)
         tensors = {each.name: self._inline(each) for each in scope.initializers}
         tensors |= {name: leaf.to_proto(name) for name, leaf in pool.leaves}
@@ -137,18 +139,18 @@ class _Writer:
         )
         proto.node.extend(nodes)
 
-    def _nodes(self, scope: _Scope, shared: LeafPool, own: LeafPool) -> list[onnx.NodeProto]:
+    def _nodes(self, scope: WrittenScope, shared: LeafPool, own: LeafPool) -> list[onnx.NodeProto]:
         decoder = Decoder(self._names, shared, own)
         protos: list[onnx.NodeProto] = []
         for constant in scope.decoded:
-            protos += decoder.weight(_store_in(constant), constant.name)
+            protos += decoder.weight(store_in(constant), constant.name)
         protos += [self._constant_node(constant) for constant in scope.leading]
         for node in scope.nodes:
             protos += [self._constant_node(each) for each in scope.followed_by.get(id(node), ())]
             proto = self._node(node, shared)
             table = next(iter(node.inputs), None)
             if isinstance(table, Constant) and id(table) in scope.by_rows:
-                protos += decoder.rows(_store_in(table), proto, scope.by_rows[id(table)])
+                protos += decoder.rows(store_in(table), proto, scope.by_rows[id(table)])
             else:
                 protos.append(proto)
         protos += [self._constant_node(constant) for constant in scope.trailing]
@@ -199,7 +201,7 @@ class _Writer:
 
     def _tensor(self, constant: gs.Constant) -> onnx.TensorProto:
         held = constant._values  # noqa: SLF001
-        if isinstance(held, TensorValues) and held.external is not None:
+        if isinstance(held, TensorValues) and held.external is not None and not self._refer:
             header = copy_without(held.tensor, {"external_data", "data_location"})
             header.name = constant.name
             return self._placed(header, len(held.external), partial(flat_bytes, held.external))
@@ -221,79 +223,3 @@ class _Writer:
         else:
             header.raw_data = load().tobytes()
         return header
-
-
-class _Scope:
-    """How the constants and nodes of one scope are written.
-
-    Attributes:
-        nodes: The nodes in topological order.
-        decoded: Constants that nodes of a decoding give.
-        by_rows: Rank of the indices, by identity of the constants whose rows are decoded.
-        leading: Constant nodes that come first.
-        trailing: Constant nodes that come last.
-        followed_by: Constant nodes, by identity of the node that they come before.
-        initializers: All other constants.
-        plain_names: Names of constants that keep their name and type.
-    """
-
-    def __init__(self, graph: Graph, constants: list[gs.Constant], census: Census) -> None:
-        self.nodes = ordered(graph.nodes)
-        self.decoded: list[Constant] = []
-        self.by_rows: dict[int, int] = {}
-        self.leading: list[Constant] = []
-        self.trailing: list[Constant] = []
-        self.followed_by: dict[int, list[Constant]] = {}
-        self.initializers: list[gs.Constant] = []
-        in_place = {id(node) for node in self.nodes} if self.nodes == graph.nodes else set()
-        for constant in constants:
-            if isinstance(constant._values, StoreValues):  # noqa: SLF001
-                rank = _rank_of_rows(constant, graph, census)
-                if rank is None:
-                    self.decoded.append(constant)
-                else:
-                    self.by_rows[id(constant)] = rank
-            elif not _is_constant_node(constant):
-                self.initializers.append(constant)
-            elif id(constant.follower) in in_place:
-                self.followed_by.setdefault(id(constant.follower), []).append(constant)
-            elif constant.follower is None and not constant.outputs:
-                self.trailing.append(constant)
-            else:
-                self.leading.append(constant)
-        self.plain_names = {each.name for each in constants if id(each) not in self.by_rows}
-
-
-def _is_constant_node(constant: gs.Constant) -> bool:
-    """Whether a constant is still what its Constant node holds."""
-    return (
-        isinstance(constant, Constant)
-        and constant.node is not None
-        and constant.held is constant.node_values
-    )
-
-
-def _store_in(constant: Constant) -> CodebookStore:
-    values: Any = constant.held
-    store: CodebookStore = values.store
-    return store
-
-
-def _rank_of_rows(constant: Constant, graph: Graph, census: Census) -> int | None:
-    """Return the rank of the indices if all that reads a store is one kind of Gather of rows."""
-    store = _store_in(constant)
-    if not store.decodes_rows or id(constant) in census.outputs:
-        return None
-    if census.only_reader_scope(constant) is not graph:
-        return None
-    ranks = {_gathered_rank(reader, constant) for reader in constant.outputs}
-    return ranks.pop() if len(ranks) == 1 else None
-
-
-def _gathered_rank(reader: gs.Node, constant: Constant) -> int | None:
-    if reader.op != "Gather" or reader.domain not in {None, "", "ai.onnx"}:
-        return None
-    table, indices = reader.inputs
-    if table is not constant or isinstance(indices, Constant) or indices.shape is None:
-        return None
-    return len(indices.shape) if reader.attrs.get("axis", 0) == 0 else None

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from onnxcomp.graph import Model, Weight
     from onnxcomp.runtime import Samples
+    from onnxcomp.statistics import Statistics
 
 
 class Stage(IntEnum):
@@ -38,11 +39,13 @@ class Context:
 
     Args:
         samples: Calibration samples, where the caller gave some.
+        statistics: Statistics of the model that came, where the caller gave those.
         seed: What all randomness comes from.
         progress: Told the share of the work that is done, 0 to 1.
     """
 
     samples: Samples | None = None
+    statistics: Statistics | None = None
     seed: int = 0
     progress: Callable[[float], None] = lambda _: None
 

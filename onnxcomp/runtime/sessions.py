@@ -16,6 +16,7 @@ from onnxcomp.runtime.values import Array, array_of, from_ort_value, to_ort_valu
 _FATAL = 4
 _STOP_SPINNING = "session.force_spinning_stop"
 _PLACEMENT = "session.record_ep_graph_assignment_info"
+_DATA_FOLDER = "session.model_external_initializers_file_folder_path"
 _LONGEST_REASON = 300
 
 
@@ -114,6 +115,8 @@ def open_session(
     threads: int = 0,
     optimize: bool = True,
     label: str | None = None,
+    *,
+    folder: Path | None = None,
 ) -> Session:
     """Load a model into ONNX Runtime.
 
@@ -126,6 +129,7 @@ def open_session(
         threads: Threads of one run; 0 leaves it to ONNX Runtime.
         optimize: False turns every graph optimisation off.
         label: What error messages call the model; the file's name unless given.
+        folder: Where the external data of a serialised model is.
 
     Raises:
         ModelError: The file is missing, or ONNX Runtime refuses the model.
@@ -139,6 +143,8 @@ def open_session(
         kind = "is a directory" if model.is_dir() else "no such file or directory"
         raise ModelError(f"cannot read {str(model)!r}: {kind}")
     options = _options(found, threads, optimize)
+    if folder is not None:
+        options.add_session_config_entry(_DATA_FOLDER, str(folder))
     chosen = select(options, found, threads)
     try:
         handle = onnxruntime.InferenceSession(

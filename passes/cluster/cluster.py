@@ -10,11 +10,14 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from pydantic import Field
 
 from onnxcomp.errors import OptionError
-from onnxcomp.graph import StoreValues, raise_opset
+from onnxcomp.graph import StoreValues, copy_model, raise_opset
 from onnxcomp.pipeline import Offer, Pass, Stage, change, skip
+from onnxcomp.recovery import add_bias, bias_bytes, repair_at_once, repair_in_sequence
+from onnxcomp.statistics import observe
 from onnxcomp.stores import FOLDING_LIMIT
 from passes.cluster.blocks import is_finite, relative_error
 from passes.cluster.coding import (
+    LOWEST_OPSET,
     Coding,
     code_exactly,
     code_groups,
@@ -25,6 +28,7 @@ from passes.cluster.coding import (
 from passes.cluster.histogram import Histogram
 from passes.cluster.identical import share_identical
 from passes.cluster.kmeans import cluster_points
+from passes.cluster.refining import refine
 from passes.cluster.scales import root_mean_square, scaled_histogram
 
 if TYPE_CHECKING:
@@ -35,12 +39,13 @@ if TYPE_CHECKING:
 
     from onnxcomp.graph import Model, Weight
     from onnxcomp.pipeline import Context
+    from onnxcomp.statistics import InputStatistics, Layer
     from onnxcomp.verdicts import Verdict
 
-LOWEST_OPSET = 7
-"""The operators of a decoding mean the same from this opset on."""
-
 TOO_LARGE = "is larger than 1 GiB, and ONNX Runtime folds nothing that large"
+
+DATA_FREE_SHARE = 0.1
+"""Of the progress, where there is data."""
 
 OFFERED_BITS = (2, 3, 4, 6, 8)
 
@@ -105,6 +110,10 @@ class Cluster(Pass):
     min_elements: Annotated[
         int, Field(ge=1, description="Leave tensors with fewer elements alone.")
     ] = 256
+    sequential: Annotated[
+        bool,
+        Field(description="With data, repair layers one after the other, each for its input."),
+    ] = True
     depthwise: Annotated[
         bool, Field(description="Cluster depthwise convolutions too; they lose most by it.")
     ] = False
@@ -131,18 +140,80 @@ class Cluster(Pass):
         return self.clusters or 2 ** (self.bits * self.width)
 
     def apply(self, model: Model, context: Context) -> list[Verdict]:
-        """Cluster every weight that is worth it."""
+        """Cluster every weight that is worth it; with data, repair each for what it now gets."""
         raise_opset(model, LOWEST_OPSET)
         verdicts = share_identical(model, self)
+        original = copy_model(model)
         weights, skipped = self.candidates(model)
         verdicts += skipped
         run = _Run(context.seed, self._common_codebook(weights))
         # The largest pays for a table that others share, so that no small one is left for it.
         found: dict[int, Verdict] = {}
         for weight in sorted(weights, key=lambda each: -each.size):
-            found[id(weight)] = self._compress(weight, run)
-            context.progress(len(found) / len(weights))
-        return verdicts + [found[id(weight)] for weight in weights]
+            found[id(weight.tensor)] = self._compress(weight, run)
+            context.progress(DATA_FREE_SHARE * len(found) / len(weights))
+        self._refine(model, original, run, found, context)
+        return verdicts + [found[id(weight.tensor)] for weight in weights]
+
+    def _refine(
+        self,
+        model: Model,
+        original: Model,
+        run: _Run,
+        found: dict[int, Verdict],
+        context: Context,
+    ) -> None:
+        """Code what was clustered once more, for the outputs of the layers."""
+
+        def concerns(weight: Weight) -> bool:
+            verdict = found.get(id(weight.tensor))
+            return verdict is not None and verdict.verdict == "changed" and bool(verdict.error)
+
+        def repair(layer: Layer, twin: Layer, inputs: InputStatistics) -> None:
+            key = id(layer.weight.tensor)
+            found[key] = self._recode(layer, twin.weight.load(), inputs, run, found[key])
+
+        def tell(share: float) -> None:
+            context.progress(DATA_FREE_SHARE + (1 - DATA_FREE_SHARE) * share)
+
+        if context.samples is not None and self.sequential:
+            repair_in_sequence(
+                model, original, context.samples, repair, concerns=concerns, progress=tell
+            )
+            return
+        statistics = context.statistics
+        if context.samples is not None:
+            statistics = observe(original, context.samples, tell)
+        if statistics is not None:
+            repair_at_once(model, original, statistics, repair, concerns=concerns, progress=tell)
+
+    def _recode(
+        self,
+        layer: Layer,
+        values: NDArray[Any],
+        inputs: InputStatistics,
+        run: _Run,
+        verdict: Verdict,
+    ) -> Verdict:
+        """Give a clustered weight better codes of the same size; return the new verdict."""
+        weight = layer.weight
+        if inputs.fit is None:
+            reason = f"{verdict.reason}; without data, since no sample runs its layer"
+            return verdict.model_copy(update={"reason": reason})
+        axis = weight.output_axis
+        refined = refine(layer, values, inputs, lambda each: self._code(each, axis, run)[0])
+        present = run.tables[weight.function]
+        store = refined.coding.store(values, weight.opset, present)
+        weight.tensor.values = StoreValues(store)
+        after = store.added_bytes(present)
+        how = f"{verdict.reason}; {refined.how}"
+        added = sum(bias_bytes(use, weight.dtype) for use in layer.uses)
+        if refined.shift.any() and after + added < verdict.bytes_before:
+            for use in layer.uses:
+                add_bias(use, refined.shift, weight.dtype)
+            after, how = after + added, f"{how}, mean corrected"
+        lost = relative_error(values, store.load())
+        return change(weight, how, before=verdict.bytes_before, after=after, error=lost)
 
     def offers(self, weight: Weight, context: Context) -> Iterator[Offer]:
         """Offer the weight at 2, 3, 4, 6 and 8 bits, otherwise as this pass is set up."""

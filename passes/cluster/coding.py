@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 
 EntryType = Literal["float32", "float16", "int8"]
 
+LOWEST_OPSET = 7
+"""The operators of a decoding mean the same from this opset on."""
+
 SCALE_ROUNDS = 2
 """Times that codebook and scales are fitted in turn."""
 
@@ -50,6 +53,10 @@ class Coding:
     codebook: Codebook
     axis: int = 0
     scale: NDArray[Any] | None = None
+
+    def decoded(self, values: NDArray[Any]) -> NDArray[Any]:
+        """Return what the coding of a weight stands for."""
+        return self.store(values, LOWEST_OPSET, ()).load()
 
     def store(
         self, values: NDArray[Any], opset: int, present: Collection[tuple[object, ...]]

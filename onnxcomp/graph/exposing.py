@@ -1,0 +1,113 @@
+"""A copy of a model that gives out other tensors: what a calibration run looks at."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from onnxcomp.graph.copying import copy_tensors_too
+from onnxcomp.graph.model import Node, Variable, bodies_of
+from onnxcomp.graph.values import Constant
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from onnxcomp.graph.model import Graph, Model, Tensor
+
+EXPOSED = "onnxcomp.exposed."
+"""Starts the name of an output that carries a tensor out of a branch."""
+
+
+def why_hidden(model: Model, scope: Graph) -> str | None:
+    """Return why tensors of a scope cannot be given out; None if they can."""
+    if all(scope is not each for each in model.scopes()):
+        return "is inside a local function"
+    owners = _owners(model)
+    while id(scope) in owners:
+        scope, node = owners[id(scope)]
+        if node.op != "If":
+            return f"is inside a {node.op} body"
+    return None
+
+
+def expose(
+    model: Model, tensors: Mapping[str, tuple[Tensor, Graph]], how: str = "Identity"
+) -> Model:
+    """Return a copy of a model whose outputs are some of its tensors, and nothing else.
+
+    Nodes that none of them needs are left out. A tensor of an If branch is carried out through
+    its If, whose other branch gives an empty tensor there; so does the branch itself in a run
+    that takes the other one.
+
+    Args:
+        model: The model; not changed, and its weights are shared.
+        tensors: By the name of the output: a tensor of the model, and the scope that computes it.
+        how: The operator that each goes through; ``Shape`` gives out shapes only.
+    """
+    copied, twins = copy_tensors_too(model)
+    owners = _owners(copied)
+    scopes = dict(zip(map(id, model.scopes()), copied.scopes(), strict=True))
+    outputs = []
+    for name, (tensor, scope) in tensors.items():
+        found = twins[id(tensor)]
+        home = scopes[id(scope)]
+        while id(home) in owners:
+            parent, node = owners[id(home)]
+            found = _carry(found, home, node)
+            home = parent
+        dtype = found.dtype if how == "Identity" else None
+        node = Node(how, name, {}, [found], [Variable(name, dtype)])
+        copied.nodes.append(node)
+        outputs.append(node.outputs[0])
+    copied.outputs = outputs
+    needed = _needed(copied)
+    copied.nodes = [node for node in copied.nodes if id(node) in needed]
+    return copied
+
+
+def _owners(model: Model) -> dict[int, tuple[Graph, Node]]:
+    """Return the scope and the node that a body belongs to, by the body's identity."""
+    return {
+        id(body): (scope, node)
+        for scope in model.scopes()
+        for node in scope.nodes
+        for body in bodies_of(node)
+    }
+
+
+def _carry(tensor: Tensor, home: Graph, branching: Node) -> Variable:
+    """Give a tensor of one branch out of its If."""
+    name = f"{EXPOSED}{len(branching.outputs)}.{branching.outputs[0].name}"
+    dtype = np.dtype(np.float32) if tensor.dtype is None else np.dtype(tensor.dtype)
+    for place, body in enumerate(bodies_of(branching)):
+        given = tensor if body is home else Constant(f"{name}.empty", np.empty(0, dtype))
+        passed = Variable(f"{name}.{place}", dtype)
+        body.nodes.append(Node("Identity", passed.name, {}, [given], [passed]))
+        body.outputs = [*body.outputs, passed]
+    carried = Variable(name, dtype)
+    branching.outputs = [*branching.outputs, carried]
+    return carried
+
+
+def _needed(model: Model) -> set[int]:
+    """Return the identities of the main graph's nodes that its outputs depend on."""
+    needed: set[int] = set()
+    waiting = [node for tensor in model.outputs for node in tensor.inputs]
+    while waiting:
+        node = waiting.pop()
+        if id(node) in needed:
+            continue
+        needed.add(id(node))
+        read = list(node.inputs)
+        for body in bodies_of(node):
+            read += [
+                tensor
+                for scope in body.scopes()
+                for tensor in (
+                    *scope.outputs,
+                    *(each for one in scope.nodes for each in one.inputs),
+                )
+            ]
+        waiting.extend(each for tensor in read for each in tensor.inputs)
+    return needed

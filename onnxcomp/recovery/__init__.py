@@ -1,0 +1,31 @@
+"""Repairs that any pass calls: what a change of weights costs, and what makes up for it."""
+
+from onnxcomp.recovery.bias import add_bias, bias_bytes, takes_bias
+from onnxcomp.recovery.feedback import Feedback, damp
+from onnxcomp.recovery.measuring import held_out_error
+from onnxcomp.recovery.problems import Problem
+from onnxcomp.recovery.refits import (
+    gain_and_shift,
+    refit_before_relu,
+    refit_codebook,
+    refit_on_support,
+    refit_scales,
+)
+from onnxcomp.recovery.sequence import repair_at_once, repair_in_sequence
+
+__all__ = [
+    "Feedback",
+    "Problem",
+    "add_bias",
+    "bias_bytes",
+    "damp",
+    "gain_and_shift",
+    "held_out_error",
+    "refit_before_relu",
+    "refit_codebook",
+    "refit_on_support",
+    "refit_scales",
+    "repair_at_once",
+    "repair_in_sequence",
+    "takes_bias",
+]

@@ -1,0 +1,114 @@
+"""A layer as a least-squares problem: weights for the columns that it now gets."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy.linalg import cho_factor, cho_solve
+
+from onnxcomp.recovery.feedback import damp
+
+if TYPE_CHECKING:
+    from typing import Self
+
+    from numpy.typing import NDArray
+
+    from onnxcomp.statistics import Moments
+
+    Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """Find weights V and a shift b so that V x + b is close to W x0.
+
+    Here x0 is what the original multiplies its weights W with, and x what came of it after the
+    layers before were changed. For any V the best shift is known, and what remains is a problem
+    in the centred moments.
+
+    Args:
+        weights: W, shape (groups, outputs, inputs).
+        second: Centred mean of x x', shape (groups, inputs, inputs).
+        cross: Centred mean of x0 x', likewise.
+        mean: Mean of x, shape (groups, inputs).
+        original_mean: Mean of x0, likewise.
+        count: Columns that these are means of.
+        shifts: Whether there can be a shift; if not, moments are not centred.
+    """
+
+    weights: Floats
+    second: Floats
+    cross: Floats
+    mean: Floats
+    original_mean: Floats
+    count: int
+    shifts: bool = True
+
+    @classmethod
+    def of(cls, weights: NDArray[np.floating], moments: Moments, *, shifts: bool) -> Self:
+        """Return the problem of weights, shape (groups, outputs, inputs), on observed columns.
+
+        Groups that share their columns, as the directions of a recurrent layer do, get copies.
+        """
+        second, cross = moments.second, moments.cross
+        mean, original_mean = moments.mean, moments.original_mean
+        if shifts:
+            second = second - mean[:, :, None] * mean[:, None, :]
+            cross = cross - original_mean[:, :, None] * mean[:, None, :]
+
+        def spread(array: Floats) -> Floats:
+            return np.broadcast_to(array, (len(weights), *array.shape[1:]))
+
+        return cls(
+            weights.astype(np.float64),
+            spread(second),
+            spread(cross),
+            spread(mean),
+            spread(original_mean),
+            moments.count,
+            shifts,
+        )
+
+    @cached_property
+    def damped(self) -> list[Floats]:
+        """The second moments, safe to invert."""
+        return [damp(second, self.count) for second in self.second]
+
+    def target(self) -> Floats:
+        """Return the weights that are best for x, shape (groups, outputs, inputs).
+
+        They are W (C + D - H) / D for the cross moment C, the second moment H and its damped form
+        D: least squares with a ridge that holds on to W where the columns say little.
+        """
+        result = np.empty_like(self.weights)
+        for group, (weights, damped) in enumerate(zip(self.weights, self.damped, strict=True)):
+            right = weights @ (self.cross[group] + damped - self.second[group])
+            result[group] = cho_solve(cho_factor(damped), right.T).T
+        return result
+
+    def shift(self, found: NDArray[np.floating]) -> Floats:
+        """Return the best shift beside weights, shape (groups, outputs); zeros if none can be.
+
+        It makes the mean of the outputs that of the original (bias correction: Nagel et al.,
+        "Data-free quantization through weight equalization and bias correction", 2019).
+        """
+        if not self.shifts:
+            return np.zeros(self.weights.shape[:2])
+        wanted: Floats = np.einsum("goi,gi->go", self.weights, self.original_mean)
+        shift: Floats = wanted - np.einsum("goi,gi->go", found, self.mean)
+        return shift
+
+    def error(self, found: NDArray[np.floating]) -> float:
+        """Return the squared error of the outputs relative to the original's variance.
+
+        It holds for the columns x: what the layers before have cost is no part of it.
+        """
+        wrong, total = 0.0, 0.0
+        for weights, other, second in zip(self.weights, found, self.second, strict=True):
+            missed = weights - other
+            wrong += float(np.vdot(missed @ second, missed))
+            total += float(np.vdot(weights @ second, weights))
+        return max(wrong, 0.0) / total if total > 0 else 0.0

@@ -1,0 +1,28 @@
+"""Streaming observations of tensors inside a running model."""
+
+from onnxcomp.statistics.files import Statistics, load_statistics, observe
+from onnxcomp.statistics.held_out import HeldOut
+from onnxcomp.statistics.layers import RECURRENT, Form, Layer, Use, layers
+from onnxcomp.statistics.moments import Moments
+from onnxcomp.statistics.observing import InputStatistics, one_thread, walk, watch_inputs
+from onnxcomp.statistics.order import levels
+from onnxcomp.statistics.ranges import Range
+
+__all__ = [
+    "RECURRENT",
+    "Form",
+    "HeldOut",
+    "InputStatistics",
+    "Layer",
+    "Moments",
+    "Range",
+    "Statistics",
+    "Use",
+    "layers",
+    "levels",
+    "load_statistics",
+    "observe",
+    "one_thread",
+    "walk",
+    "watch_inputs",
+]

@@ -1,0 +1,182 @@
+"""All statistics of a model, and the file that keeps them."""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from onnxcomp.errors import DataError
+from onnxcomp.graph import fingerprint
+from onnxcomp.statistics.layers import layers
+from onnxcomp.statistics.observing import InputStatistics, walk, watch_inputs
+from onnxcomp.statistics.ranges import Range, RangeWatch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from numpy.typing import NDArray
+
+    from onnxcomp.graph import Model
+    from onnxcomp.runtime import Samples
+    from onnxcomp.statistics.layers import Layer
+
+FORMAT = 1
+"""Version of the file's layout."""
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """What the layers of a model multiply their weights with, and the range of what they read.
+
+    Args:
+        model: Fingerprint of the model.
+        inputs: By the name of a weight.
+        ranges: By the name of a tensor that a layer reads or gives.
+    """
+
+    model: str
+    inputs: dict[str, InputStatistics] = field(default_factory=dict)
+    ranges: dict[str, Range] = field(default_factory=dict)
+
+    def of(self, layer: Layer) -> InputStatistics:
+        """Return the statistics of a layer; empty ones where it was not observed."""
+        return self.inputs.get(layer.name, InputStatistics())
+
+    def merge(self, other: Statistics) -> None:
+        """Take in the statistics that the same model has on other samples.
+
+        Raises:
+            DataError: They are of another model.
+        """
+        if other.model != self.model:
+            raise DataError("the statistics to merge are of another model; take those of one")
+        merged: set[int] = set()
+        for name, theirs in other.inputs.items():
+            mine = self.inputs.setdefault(name, theirs)
+            if mine is not theirs and id(mine) not in merged:
+                mine.merge(theirs)
+            merged.add(id(mine))
+        for name, their_range in other.ranges.items():
+            mine_range = self.ranges.setdefault(name, their_range)
+            if mine_range is not their_range:
+                mine_range.merge(their_range)
+
+    def save(self, path: Path) -> None:
+        """Write a file that `load_statistics` reads; the old one stays until it is whole.
+
+        Raises:
+            DataError: The folder cannot be written.
+        """
+        arrays: dict[str, NDArray[Any]] = {
+            "format": np.array(FORMAT),
+            "model": np.array(self.model),
+        }
+        numbers: dict[int, int] = {}
+        names = []
+        for name, inputs in self.inputs.items():
+            number = numbers.setdefault(id(inputs), len(numbers))
+            names.append(f"{number} {name}")
+            arrays |= {f"input/{number}/{key}": each for key, each in inputs.arrays().items()}
+        arrays["inputs"] = np.array(names, dtype=str)
+        arrays["ranges"] = np.array(list(self.ranges), dtype=str)
+        for number, each in enumerate(self.ranges.values()):
+            arrays |= {f"range/{number}/{key}": array for key, array in each.arrays().items()}
+        _write(path, arrays)
+
+
+def observe(
+    model: Model, samples: Samples, progress: Callable[[float], None] = lambda _: None
+) -> Statistics:
+    """Observe all that the layers of a model read and give.
+
+    Args:
+        model: The model.
+        samples: Calibration samples.
+        progress: Told the share that is done.
+    """
+    watched = [layer for layer in layers(model) if layer.uses]
+    watches, inputs = watch_inputs(watched)
+    ranges: dict[int, RangeWatch] = {}
+    for use in (use for layer in watched for use in layer.uses):
+        for tensor in (use.node.inputs[0], use.node.outputs[0]):
+            ranges.setdefault(id(tensor), RangeWatch.of(tensor, use))
+    walk((model,), [*watches, *ranges.values()], samples, progress)
+    by_name = {layer.name: each for layer, each in zip(watched, inputs, strict=True)}
+    return Statistics(
+        fingerprint(model), by_name, {each.name: each.range for each in ranges.values()}
+    )
+
+
+def load_statistics(path: Path, model: Model) -> Statistics:
+    """Read the statistics of a model from a file.
+
+    Raises:
+        DataError: The file is missing or damaged, or of another model.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+        if int(arrays["format"]) != FORMAT:
+            raise DataError(f"cannot read {str(path)!r}: of another version; make it again")
+        found = Statistics(str(arrays["model"]), _inputs(arrays), _ranges(arrays))
+    except OSError as error:
+        reason = (error.strerror or "not a statistics file, or damaged").lower()
+        raise DataError(f"cannot read {str(path)!r}: {reason}") from error
+    except (KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        message = f"cannot read {str(path)!r}: not a statistics file, or damaged; make it again"
+        raise DataError(message) from error
+    if found.model != fingerprint(model):
+        raise DataError(
+            f"the statistics in {str(path)!r} are of another model; "
+            "make them from this one with onnxcomp statistics"
+        )
+    return found
+
+
+def _inputs(arrays: Mapping[str, NDArray[Any]]) -> dict[str, InputStatistics]:
+    found: dict[str, InputStatistics] = {}
+    shared: dict[str, InputStatistics] = {}
+    for entry in arrays["inputs"]:
+        number, _, name = str(entry).partition(" ")
+        if number not in shared:
+            shared[number] = InputStatistics.of_arrays(_under(arrays, f"input/{number}/"))
+        found[name] = shared[number]
+    return found
+
+
+def _ranges(arrays: Mapping[str, NDArray[Any]]) -> dict[str, Range]:
+    names = (str(name) for name in arrays["ranges"])
+    return {
+        name: Range.of_arrays(_under(arrays, f"range/{number}/"))
+        for number, name in enumerate(names)
+    }
+
+
+def _under(arrays: Mapping[str, NDArray[Any]], prefix: str) -> dict[str, NDArray[Any]]:
+    return {
+        name.removeprefix(prefix): array
+        for name, array in arrays.items()
+        if name.startswith(prefix)
+    }
+
+
+def _write(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
+    try:
+        with NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+            try:
+                np.savez_compressed(file, allow_pickle=False, **arrays)
+                file.flush()
+                os.fsync(file.fileno())
+                Path(file.name).replace(path)
+            except BaseException:
+                Path(file.name).unlink(missing_ok=True)
+                raise
+    except OSError as error:
+        reason = (error.strerror or "cannot be written").lower()
+        raise DataError(f"cannot write {str(path)!r}: {reason}") from error

@@ -1,0 +1,222 @@
+"""Statistics of what layers multiply their weights with, gathered in one walk over the samples."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import repeat
+from typing import TYPE_CHECKING, Any, Protocol
+
+from threadpoolctl import threadpool_limits
+
+from onnxcomp.statistics.held_out import HeldOut
+from onnxcomp.statistics.moments import Moments
+from onnxcomp.statistics.streaming import portions, stream
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from contextlib import AbstractContextManager
+    from typing import Self
+
+    from numpy.typing import NDArray
+
+    from onnxcomp.graph import Model
+    from onnxcomp.runtime import Samples
+    from onnxcomp.statistics.layers import Layer, Use
+    from onnxcomp.statistics.streaming import Place, Sample
+
+HELD_OUT = 5
+"""One sample in so many is kept apart, to measure repairs on."""
+
+WIDEST = 8192
+"""Wider columns are not observed: a second moment of them takes half a gigabyte."""
+
+WORKERS = 2
+"""Threads that sum up; each sum belongs to one of them at a time, so that its order is fixed."""
+
+
+class InputStatistics:
+    """What a layer multiplies its weight with.
+
+    Attributes:
+        moments: Of most samples; None before the first.
+        held_out: Columns of the others; None before the first.
+    """
+
+    def __init__(self) -> None:
+        self.moments: Moments | None = None
+        self.held_out: HeldOut | None = None
+
+    @property
+    def fit(self) -> Moments | None:
+        """What repairs are made from: the held-out columns only where there is nothing else."""
+        if self.moments is not None or self.held_out is None:
+            return self.moments
+        sides = self.held_out.columns
+        moments = Moments(*sides.shape[1::2], paired=len(sides) > 1)
+        moments.add(sides[0], sides[1] if len(sides) > 1 else None)
+        return moments
+
+    def add(self, columns: NDArray[Any], original: NDArray[Any] | None, sample: Sample) -> None:
+        """Take in the columns of a sample, shape (groups, columns, width)."""
+        groups, count, width = columns.shape
+        if not count or width > WIDEST:
+            return
+        paired = original is not None
+        if sample.seed % HELD_OUT:
+            self.moments = self.moments or Moments(groups, width, paired=paired)
+            self.moments.add(columns, original)
+        else:
+            self.held_out = self.held_out or HeldOut(1 + paired, groups, width)
+            self.held_out.add(columns, original, sample.random())
+
+    def merge(self, other: InputStatistics) -> None:
+        """Take in all that another has seen."""
+        if self.moments is None or other.moments is None:
+            self.moments = self.moments or other.moments
+        else:
+            self.moments.merge(other.moments)
+        if self.held_out is None or other.held_out is None:
+            self.held_out = self.held_out or other.held_out
+        else:
+            self.held_out.merge(other.held_out)
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """Return all of it as arrays, for a file."""
+        parts = {"moments": self.moments, "held_out": self.held_out}
+        return {
+            f"{part}/{name}": array
+            for part, held in parts.items()
+            if held is not None
+            for name, array in held.arrays().items()
+        }
+
+    @classmethod
+    def of_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> Self:
+        """Return what `arrays` gave."""
+        made = cls()
+        parts: dict[str, dict[str, NDArray[Any]]] = {}
+        for name, array in arrays.items():
+            part, _, rest = name.partition("/")
+            parts.setdefault(part, {})[rest] = array
+        if "moments" in parts:
+            made.moments = Moments.of_arrays(parts["moments"])
+        if "held_out" in parts:
+            made.held_out = HeldOut.of_arrays(parts["held_out"])
+        return made
+
+
+class Watch(Protocol):
+    """What is summed up of some tensors."""
+
+    def places(self, side: int) -> list[Place]:
+        """Return the tensors of a model (0) or of its original (1)."""
+        ...
+
+    def take(self, sample: Sample, sides: Sequence[Sequence[NDArray[Any]]]) -> None:
+        """Take in the tensors of a sample, in the order of `places`."""
+        ...
+
+
+@dataclass(frozen=True)
+class InputWatch:
+    """Watches what operators multiply a weight with.
+
+    Args:
+        uses: The operators, for the model and perhaps for its original.
+        statistics: What is summed up.
+    """
+
+    uses: tuple[tuple[Use, ...], ...]
+    statistics: InputStatistics
+
+    def places(self, side: int) -> list[Place]:
+        """Return the operators' inputs."""
+        return [(tensor, use.scope) for use in self.uses[side] for tensor in use.tensors]
+
+    def take(self, sample: Sample, sides: Sequence[Sequence[NDArray[Any]]]) -> None:
+        """Take in the columns that the operators multiply with."""
+        start = 0
+        for use in self.uses[0]:
+            part = slice(start, start + len(use.tensors))
+            start = part.stop
+            if all(array.size for array in sides[0][part]):
+                cut = [
+                    use.view.columns(arrays[part], sample.mask, sample.random())
+                    for arrays in sides
+                ]
+                self.statistics.add(cut[0], cut[1] if len(cut) > 1 else None, sample)
+
+
+def watch_inputs(
+    layers: Sequence[Layer], originals: Sequence[Layer] | None = None
+) -> tuple[list[InputWatch], list[InputStatistics]]:
+    """Return what watches the inputs of layers, and the statistics of each layer.
+
+    Layers that read the same columns share them.
+
+    Args:
+        layers: Layers of the model.
+        originals: The same layers of its original, whose columns are to be had too.
+    """
+    watches: dict[tuple[object, ...], InputWatch] = {}
+    found = []
+    for place, layer in enumerate(layers):
+        uses = (layer.uses,) if originals is None else (layer.uses, originals[place].uses)
+        key = tuple((use.view, *map(id, use.tensors)) for use in layer.uses)
+        found.append(watches.setdefault(key, InputWatch(uses, InputStatistics())).statistics)
+    return [watch for watch in watches.values() if watch.uses[0]], found
+
+
+def one_thread() -> AbstractContextManager[object]:
+    """Return a context in which products of matrices round alike on any number of cores."""
+    limited: AbstractContextManager[object] = threadpool_limits(1, "blas")
+    return limited
+
+
+def walk(
+    models: Sequence[Model],
+    watches: Sequence[Watch],
+    samples: Samples,
+    progress: Callable[[float], None] = lambda _: None,
+) -> None:
+    """Run a model, perhaps beside its original, over samples, and let watches look on.
+
+    Memory does not grow with the number of samples: tensors live as long as their sample, and
+    where those of one sample are too large together, there are several walks.
+
+    Args:
+        models: The model, and perhaps its original.
+        watches: Told of every sample, each in the same order.
+        samples: Calibration samples.
+        progress: Told the share that is done.
+    """
+    if not watches:
+        return
+    parts = portions(models[0], [watch.places(0) for watch in watches], samples)
+    sides = range(len(models))
+    with ThreadPoolExecutor(WORKERS) as pool, one_thread():
+        for done, part in enumerate(parts):
+            wanted = [[watch.places(side) for watch in watches[part]] for side in sides]
+            streams = [
+                stream(model, [place for places in each for place in places], samples)
+                for model, each in zip(models, wanted, strict=True)
+            ]
+            for count in range(samples.batched(1).batches):
+                results = list(pool.map(next, streams))
+                cut = [
+                    _dealt(arrays, each) for (_, arrays), each in zip(results, wanted, strict=True)
+                ]
+                told = [watch.take for watch in watches[part]]
+                list(pool.map(_call, told, repeat(results[0][0]), zip(*cut, strict=True)))
+                progress((done + (count + 1) / samples.batched(1).batches) / len(parts))
+
+
+def _call(take: Callable[..., None], sample: Sample, sides: Sequence[Any]) -> None:
+    take(sample, sides)
+
+
+def _dealt(arrays: list[Any], wanted: Sequence[Sequence[Place]]) -> list[list[Any]]:
+    """Deal arrays out to those that wanted them."""
+    remaining = iter(arrays)
+    return [[next(remaining) for _ in places] for places in wanted]

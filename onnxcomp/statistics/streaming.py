@@ -1,0 +1,119 @@
+"""Running a model over samples, one at a time, and handing out tensors from inside it."""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass
+from itertools import pairwise
+from math import prod
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from onnxcomp.graph import expose, referring_bytes
+from onnxcomp.runtime import open_session
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    import onnx_graphsurgeon as gs
+    from numpy.typing import NDArray
+
+    from onnxcomp.graph import Graph, Model
+    from onnxcomp.runtime import Feed, Samples, Session
+
+    Place = tuple[gs.Tensor, Graph]
+
+MOST_BYTES = 1 << 28
+"""What all tensors of one run may take together; where they would take more, several are made."""
+
+BYTES_A_FLOAT = 4
+
+EXPOSED = "onnxcomp.watched."
+"""Starts the name of an output; the tensor's identity follows."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What is known of a sample besides its values.
+
+    Args:
+        seed: Made from the values, so that it is the same in whatever order samples come.
+        mask: The attention mask, shape (samples, places), where the model takes one.
+    """
+
+    seed: int
+    mask: NDArray[Any] | None
+
+    def random(self) -> np.random.Generator:
+        """Return the sample's own source of randomness, from its start."""
+        return np.random.default_rng(self.seed)
+
+
+def describe(feed: Feed) -> Sample:
+    """Return what is known of a sample."""
+    seed = 0
+    for name in sorted(feed):
+        array = feed[name]
+        data = array.tobytes() if array.dtype.kind != "O" else repr(array.tolist()).encode()
+        seed = zlib.crc32(data, zlib.crc32(name.encode(), seed))
+    masks = [
+        array
+        for name, array in feed.items()
+        if "mask" in name.lower() and array.dtype.kind in "iub" and array.ndim == 2  # noqa: PLR2004
+    ]
+    return Sample(seed, masks[0] if len(masks) == 1 else None)
+
+
+def portions(model: Model, wanted: Sequence[Sequence[Place]], samples: Samples) -> list[slice]:
+    """Cut wishes for tensors into runs of them whose tensors fit the memory together.
+
+    Args:
+        model: The model.
+        wanted: Tensors that are needed at the same time, and the scopes that compute them.
+        samples: The first one tells the sizes.
+    """
+    session = _open(model, [place for places in wanted for place in places], "Shape")
+    shapes = session.run(_known(next(iter(samples.batched(1))), session))
+    cuts, total = [0], 0
+    for index, places in enumerate(wanted):
+        names = {_name(place) for place in places}
+        size = sum(BYTES_A_FLOAT * prod(int(each) for each in shapes[name]) for name in names)
+        if total and total + size > MOST_BYTES:
+            cuts.append(index)
+            total = 0
+        total += size
+    return [slice(*pair) for pair in pairwise([*cuts, len(wanted)])]
+
+
+def stream(
+    model: Model, places: Sequence[Place], samples: Samples
+) -> Iterator[tuple[Sample, list[NDArray[Any]]]]:
+    """Run a model over samples and yield the wanted tensors of each; none is kept.
+
+    Sessions have one thread, so that results do not depend on the number of threads.
+
+    Args:
+        model: The model.
+        places: Tensors, and the scopes that compute them.
+        samples: What is fed.
+    """
+    session = _open(model, places, "Identity")
+    for feed in samples.batched(1):
+        found = session.run(_known(feed, session))
+        yield describe(feed), [found[_name(place)] for place in places]
+
+
+def _known(feed: Feed, session: Session) -> Feed:
+    """Leave out of a feed what the nodes that remain do not read."""
+    return {port.name: feed[port.name] for port in session.inputs}
+
+
+def _name(place: Place) -> str:
+    return f"{EXPOSED}{id(place[0])}"
+
+
+def _open(model: Model, places: Sequence[Place], how: str) -> Session:
+    named = {_name(place): place for place in places}
+    data, folder = referring_bytes(expose(model, named, how))
+    return open_session(data, threads=1, label="the model", folder=folder)

@@ -1,0 +1,86 @@
+"""Codes that fit what a layer gets: error feedback, least squares, mean correction."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import inf
+from typing import TYPE_CHECKING, Any
+
+from onnxcomp.recovery import Feedback, Problem, held_out_error, takes_bias
+from passes.cluster.recoding import Grid
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from onnxcomp.statistics import InputStatistics, Layer
+    from passes.cluster.coding import Coding
+
+    Code = Callable[[NDArray[Any]], Coding]
+    """Codes a tensor without data."""
+
+
+@dataclass(frozen=True, eq=False)
+class Refined:
+    """A coding and what makes up for its error.
+
+    Args:
+        coding: The coding.
+        shift: What is added to each output, shape (groups, outputs).
+        how: What was done, for the verdict.
+    """
+
+    coding: Coding
+    shift: NDArray[np.float64]
+    how: str
+
+
+def refine(layer: Layer, values: NDArray[Any], inputs: InputStatistics, code: Code) -> Refined:
+    """Code a weight for the columns that its layer gets.
+
+    Tried are the nearest codes, error feedback from the weight itself, and error feedback from
+    the weights that are best for what the layers before now give. Which is kept is measured on
+    held-out columns; where there are none, it is error feedback from the weight.
+
+    Args:
+        layer: The layer.
+        values: The original's weight.
+        inputs: Statistics of what the layer multiplies, and perhaps of what the original does.
+        code: Codes a tensor without data.
+    """
+    moments = inputs.fit
+    weights = layer.form.to_matrices(values)
+    assert moments is not None  # noqa: S101 - the caller has looked
+    shifts = all(takes_bias(use) for use in layer.uses)
+    problem = Problem.of(weights, moments, shifts=shifts)
+    best, least = None, inf
+    for coding, how in _candidates(layer, values, problem, code, paired=moments.paired):
+        found = layer.form.to_matrices(coding.decoded(values))
+        refined = Refined(coding, problem.shift(found), how)
+        if inputs.held_out is None:
+            error = problem.error(found)
+        else:
+            error = held_out_error(weights, found, refined.shift, inputs.held_out)
+        if best is None or error < least:
+            best, least = refined, error
+    assert best is not None  # noqa: S101 - there is at least one candidate
+    return best
+
+
+def _candidates(
+    layer: Layer, values: NDArray[Any], problem: Problem, code: Code, *, paired: bool
+) -> Iterator[tuple[Coding, str]]:
+    plain = code(values)
+    yield plain, "nearest codes"
+    grid = Grid(plain, layer.form, values.dtype)
+    if grid.width is None:
+        return
+    feedbacks = [Feedback(damped, grid.width) for damped in problem.damped]
+    yield grid.recode(problem.weights, feedbacks), "error feedback"
+    if paired:
+        target = problem.target()
+        again = code(layer.form.to_tensor(target).astype(values.dtype))
+        found = Grid(again, layer.form, values.dtype).recode(target, feedbacks)
+        yield found, "error feedback after refit"
