@@ -64,7 +64,8 @@ class Features:
     ) -> Columns:
         """Return columns, shape (groups, columns, features / groups)."""
         (array,) = arrays
-        moved = np.moveaxis(array, self.axis, -1)
+        # A matrix on the left may multiply a vector, all of whose axes are features.
+        moved = array if array.ndim == 1 else np.moveaxis(array, self.axis, -1)
         rows = moved.reshape(-1, moved.shape[-1])
         kept = _kept_rows(moved.shape[:-1], mask)
         if kept is None:
