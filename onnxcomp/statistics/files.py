@@ -104,7 +104,7 @@ def observe(
     watches, inputs = watch_inputs(watched)
     ranges: dict[int, RangeWatch] = {}
     for use in (use for layer in watched for use in layer.uses):
-        for tensor in (use.node.inputs[0], use.node.outputs[0]):
+        for tensor in use.activations:
             ranges.setdefault(id(tensor), RangeWatch.of(tensor, use))
     walk((model,), [*watches, *ranges.values()], samples, progress)
     by_name = {layer.name: each for layer, each in zip(watched, inputs, strict=True)}

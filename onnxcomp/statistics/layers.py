@@ -72,6 +72,12 @@ class Use:
     tensors: tuple[gs.Tensor, ...]
     form: Form
 
+    @property
+    def activations(self) -> tuple[gs.Tensor, ...]:
+        """What the operator reads beside the weight, and what it gives, where it gives that."""
+        read = self.node.inputs[_other_place(self.node, self.place)]
+        return (read, *(each for each in self.node.outputs[:1] if each.name))
+
 
 @dataclass(frozen=True, eq=False)
 class Layer:
@@ -151,7 +157,12 @@ def _observed(node: gs.Node, place: int) -> tuple[gs.Tensor, ...]:
             raise _HiddenError("does not give its hidden states")
         initial = node.inputs[INITIAL_STATE:][:1]
         return (node.outputs[0], *(each for each in initial if each.name))
-    return (node.inputs[1 - place if node.op in {"Gemm", "MatMul"} else 0],)
+    return (node.inputs[_other_place(node, place)],)
+
+
+def _other_place(node: gs.Node, place: int) -> int:
+    """Return the input at which an operator takes what it multiplies the weight with."""
+    return 1 - place if node.op in {"Gemm", "MatMul"} else 0
 
 
 def _convolution(node: gs.Node, shape: tuple[int, ...]) -> tuple[View, Form]:
