@@ -82,15 +82,16 @@ class Range:
     def add(self, array: NDArray[Any]) -> None:
         """Take in an activation of any shape; what is not finite does not count."""
         values = array.astype(np.float32, copy=False)
-        values = np.where(np.isfinite(values), values, np.float32(0))
-        if not values.size:
+        finite = np.isfinite(values)
+        flat = values[finite]
+        if not flat.size:
             return
-        self.least = min(self.least, float(values.min()))
-        self.most = max(self.most, float(values.max()))
+        self.least = min(self.least, float(flat.min()))
+        self.most = max(self.most, float(flat.max()))
         axis = self.channel_axis if values.ndim > 1 else -1
-        largest = np.abs(np.moveaxis(values, axis, 0)).reshape(values.shape[axis], -1).max(axis=1)
+        largest = np.moveaxis(np.where(finite, np.abs(values), np.float32(0)), axis, 0)
+        largest = largest.reshape(len(largest), -1).max(axis=1)
         self._absorb(largest.astype(np.float64))
-        flat = values.reshape(-1)
         for start in range(0, flat.size, PIECE):
             keys = flat[start : start + PIECE].view(np.uint32) >> KEY_SHIFT
             self._counts += np.bincount(keys, minlength=BIN_COUNT)
