@@ -140,11 +140,13 @@ class InputWatch:
         for use in self.uses[0]:
             part = slice(start, start + len(use.tensors))
             start = part.stop
-            if all(array.size for array in sides[0][part]):
-                cut = [
-                    use.view.columns(arrays[part], sample.mask, sample.random())
-                    for arrays in sides
-                ]
+            if not all(array.size for arrays in sides for array in arrays[part]):
+                continue
+            cut = [
+                use.view.columns(arrays[part], sample.mask, sample.random()) for arrays in sides
+            ]
+            # Sizes that depend on values may differ, and then no column has a counterpart.
+            if cut[0].shape == cut[-1].shape:
                 self.statistics.add(cut[0], cut[1] if len(cut) > 1 else None, sample)
 
 
