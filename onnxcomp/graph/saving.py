@@ -73,7 +73,7 @@ def save_model(model: Model, path: str | Path) -> list[Path]:
         if model.is_external or count_bytes(model) > LARGEST_MESSAGE:
             written = _save_with_data(model, path)
         else:
-            with _replacing(path) as file:
+            with replacing(path) as file:
                 file.write(serialise(write_model(model)))
             written = [path]
         for each in replaced.difference(written):
@@ -95,7 +95,7 @@ def _save_with_data(model: Model, path: Path) -> list[Path]:
         _adopt_mode(path, file)
         Path(file.name).replace(written)
     _name_data(proto, written.name)
-    with _replacing(path) as file:
+    with replacing(path) as file:
         file.write(serialise(proto))
     return [path, written]
 
@@ -186,7 +186,7 @@ def _contains(path: Path, text: bytes) -> bool:
 
 
 @contextmanager
-def _replacing(path: Path) -> Iterator[IO[bytes]]:
+def replacing(path: Path) -> Iterator[IO[bytes]]:
     """Open a file that takes the place of ``path`` once it is whole and on disk."""
     with _temporary(path) as file:
         yield file

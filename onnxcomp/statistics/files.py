@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import os
 import zipfile
+import zlib
 from dataclasses import dataclass, field
-from pathlib import Path
-from tempfile import NamedTemporaryFile
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from onnxcomp.errors import DataError
 from onnxcomp.graph import fingerprint
+from onnxcomp.graph.saving import replacing
 from onnxcomp.statistics.layers import layers
 from onnxcomp.statistics.observing import InputStatistics, walk, watch_inputs
 from onnxcomp.statistics.ranges import Range, RangeWatch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 """Version of the file's layout."""
+
+DAMAGED = (EOFError, KeyError, NotImplementedError, TypeError, ValueError)
+"""What reading a damaged file raises, besides errors of its compression."""
 
 
 @dataclass(frozen=True)
@@ -128,7 +131,7 @@ def load_statistics(path: Path, model: Model) -> Statistics:
     except OSError as error:
         reason = (error.strerror or "not a statistics file, or damaged").lower()
         raise DataError(f"cannot read {str(path)!r}: {reason}") from error
-    except (KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except (*DAMAGED, zipfile.BadZipFile, zlib.error) as error:
         message = f"cannot read {str(path)!r}: not a statistics file, or damaged; make it again"
         raise DataError(message) from error
     if found.model != fingerprint(model):
@@ -168,15 +171,8 @@ def _under(arrays: Mapping[str, NDArray[Any]], prefix: str) -> dict[str, NDArray
 
 def _write(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
     try:
-        with NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-            try:
-                np.savez_compressed(file, allow_pickle=False, **arrays)
-                file.flush()
-                os.fsync(file.fileno())
-                Path(file.name).replace(path)
-            except BaseException:
-                Path(file.name).unlink(missing_ok=True)
-                raise
+        with replacing(path) as file:
+            np.savez_compressed(file, allow_pickle=False, **arrays)
     except OSError as error:
         reason = (error.strerror or "cannot be written").lower()
         raise DataError(f"cannot write {str(path)!r}: {reason}") from error
