@@ -39,8 +39,8 @@ class Statistics:
 
     Args:
         model: Fingerprint of the model.
-        inputs: By the name of a weight.
-        ranges: By the name of a tensor that a layer reads or gives.
+        inputs: By the key of a layer.
+        ranges: By the name of a tensor that a layer reads or gives; of all tensors of that name.
     """
 
     model: str
@@ -49,7 +49,7 @@ class Statistics:
 
     def of(self, layer: Layer) -> InputStatistics:
         """Return the statistics of a layer; empty ones where it was not observed."""
-        return self.inputs.get(layer.name, InputStatistics())
+        return self.inputs.get(layer.key, InputStatistics())
 
     def merge(self, other: Statistics) -> None:
         """Take in the statistics that the same model has on other samples.
@@ -110,10 +110,13 @@ def observe(
         for tensor in use.activations:
             ranges.setdefault(id(tensor), RangeWatch.of(tensor, use))
     walk((model,), [*watches, *ranges.values()], samples, progress)
-    by_name = {layer.name: each for layer, each in zip(watched, inputs, strict=True)}
-    return Statistics(
-        fingerprint(model), by_name, {each.name: each.range for each in ranges.values()}
-    )
+    by_key = {layer.key: each for layer, each in zip(watched, inputs, strict=True)}
+    by_name: dict[str, Range] = {}
+    for each in ranges.values():
+        known = by_name.setdefault(each.name, each.range)
+        if known is not each.range:
+            known.merge(each.range)
+    return Statistics(fingerprint(model), by_key, by_name)
 
 
 def load_statistics(path: Path, model: Model) -> Statistics:

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from onnxcomp.graph import Constant, weights, why_hidden
+from onnxcomp.graph import Constant, bodies_of, weights, why_hidden
 from onnxcomp.statistics.columns import Features, HiddenStates, Patches, View
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     import onnx_graphsurgeon as gs
     from numpy.typing import NDArray
@@ -86,11 +86,13 @@ class Layer:
     Args:
         weight: The weight.
         uses: The operators that multiply with it; none where its columns cannot be observed.
+        key: The weight's name, after the branches that it lives in; no other layer has it.
         reason: Why they cannot, in words that follow "its layer"; empty if they can.
     """
 
     weight: Weight
     uses: tuple[Use, ...]
+    key: str
     reason: str = ""
 
     @property
@@ -112,17 +114,33 @@ def layers(model: Model) -> list[Layer]:
     """Return every weight of a model as a layer, in the order of the file."""
     scopes = {id(node): scope for scope in model.all_scopes() for node in scope.nodes}
     hidden = {id(scope): why_hidden(model, scope) for scope in model.all_scopes()}
-    return [_layer(weight, scopes, hidden) for weight in weights(model)]
+    keys = {
+        id(constant): f"{path}{constant.name}"
+        for top in (model, *model.local_functions)
+        for path, scope in _paths(top, "" if top is model else f"{top.name}/")
+        for constant in scope.constants
+    }
+    return [_layer(each, keys[id(each.tensor)], scopes, hidden) for each in weights(model)]
 
 
-def _layer(weight: Weight, scopes: Mapping[int, Graph], hidden: Mapping[int, str | None]) -> Layer:
+def _paths(scope: Graph, path: str) -> Iterator[tuple[str, Graph]]:
+    """Yield a scope and all bodies inside it, each after what tells it from others."""
+    yield path, scope
+    for node in scope.nodes:
+        for place, body in enumerate(bodies_of(node)):
+            yield from _paths(body, f"{path}{node.outputs[0].name}.{place}/")
+
+
+def _layer(
+    weight: Weight, key: str, scopes: Mapping[int, Graph], hidden: Mapping[int, str | None]
+) -> Layer:
     try:
         uses = tuple(_use(weight, reader, scopes, hidden) for reader in weight.readers)
     except _HiddenError as error:
-        return Layer(weight, (), str(error))
+        return Layer(weight, (), key, str(error))
     if len({use.form for use in uses}) != 1:
-        return Layer(weight, (), "reads it in several ways" if uses else "is missing")
-    return Layer(weight, uses)
+        return Layer(weight, (), key, "reads it in several ways" if uses else "is missing")
+    return Layer(weight, uses, key)
 
 
 def _use(
