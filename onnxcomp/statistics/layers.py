@@ -155,14 +155,14 @@ def _use(
         raise _HiddenError("reads it through other operators; simplify may fold them")
     if node.op in CONVOLUTIONS and place == 1:
         view, form = _convolution(node, weight.shape)
-    elif node.op in {"Gemm", "MatMul"}:
+    elif node.op in {"Gemm", "MatMul"} and place in {0, 1}:
         view, form = _product(node, place, weight.shape)
     elif node.op in RECURRENT and place in {1, 2}:
         view, form = _recurrent(node, place, weight.shape)
     elif node.op == "Gather":
         raise _HiddenError("only looks rows up")
     else:
-        raise _HiddenError(f"is a {node.op}, which multiplies it with nothing that is observed")
+        raise _HiddenError(f"multiplies it with nothing that is observed ({node.op})")
     tensors = _observed(node, place)
     if any(isinstance(tensor, Constant) for tensor in tensors):
         raise _HiddenError("multiplies it with a constant")
