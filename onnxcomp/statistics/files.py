@@ -105,10 +105,10 @@ def observe(
     """
     watched = [layer for layer in layers(model) if layer.uses]
     watches, inputs = watch_inputs(watched)
-    ranges: dict[int, RangeWatch] = {}
+    ranges: dict[tuple[int, int], RangeWatch] = {}
     for use in (use for layer in watched for use in layer.uses):
         for tensor in use.activations:
-            ranges.setdefault(id(tensor), RangeWatch.of(tensor, use))
+            ranges.setdefault((id(tensor), id(use.scope)), RangeWatch.of(tensor, use))
     walk((model,), [*watches, *ranges.values()], samples, progress)
     by_key = {layer.key: each for layer, each in zip(watched, inputs, strict=True)}
     by_name: dict[str, Range] = {}

@@ -165,7 +165,7 @@ def watch_inputs(
     found = []
     for place, layer in enumerate(layers):
         uses = (layer.uses,) if originals is None else (layer.uses, originals[place].uses)
-        key = tuple((use.view, *map(id, use.tensors)) for use in layer.uses)
+        key = tuple((use.view, id(use.scope), *map(id, use.tensors)) for use in layer.uses)
         found.append(watches.setdefault(key, InputWatch(uses, InputStatistics())).statistics)
     return [watch for watch in watches.values() if watch.uses[0]], found
 

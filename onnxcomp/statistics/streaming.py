@@ -30,7 +30,7 @@ MOST_BYTES = 1 << 28
 BYTES_A_FLOAT = 4
 
 EXPOSED = "onnxcomp.watched."
-"""Starts the name of an output; the tensor's identity follows."""
+"""Starts the name of an output; the identities of the tensor and of the scope follow."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,9 @@ def _known(feed: Feed, session: Session) -> Feed:
 
 
 def _name(place: Place) -> str:
-    return f"{EXPOSED}{id(place[0])}"
+    # A branch may read a tensor from outside, which then counts where the branch is taken.
+    tensor, scope = place
+    return f"{EXPOSED}{id(tensor)}.{id(scope)}"
 
 
 def _open(model: Model, places: Sequence[Place], how: str) -> Session:
