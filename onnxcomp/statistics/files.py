@@ -126,7 +126,7 @@ def load_statistics(path: Path, model: Model) -> Statistics:
         DataError: The file is missing or damaged, or of another model.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
         if int(arrays["format"]) != FORMAT:
             raise DataError(f"cannot read {str(path)!r}: of another version; make it again")
