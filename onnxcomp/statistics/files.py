@@ -59,16 +59,16 @@ class Statistics:
         """
         if other.model != self.model:
             raise DataError("the statistics to merge are of another model; take those of one")
+        fresh: dict[int, InputStatistics] = {}
         merged: set[int] = set()
-        for name, theirs in other.inputs.items():
-            mine = self.inputs.setdefault(name, theirs)
-            if mine is not theirs and id(mine) not in merged:
+        for key, theirs in other.inputs.items():
+            new = fresh.setdefault(id(theirs), InputStatistics())
+            mine = self.inputs.setdefault(key, new)
+            if id(mine) not in merged:
                 mine.merge(theirs)
             merged.add(id(mine))
         for name, their_range in other.ranges.items():
-            mine_range = self.ranges.setdefault(name, their_range)
-            if mine_range is not their_range:
-                mine_range.merge(their_range)
+            self.ranges.setdefault(name, Range(their_range.channel_axis)).merge(their_range)
 
     def save(self, path: Path) -> None:
         """Write a file that `load_statistics` reads; the old one stays until it is whole.

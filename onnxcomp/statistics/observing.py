@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from copy import deepcopy
 from dataclasses import dataclass
 from itertools import repeat
 from typing import TYPE_CHECKING, Any, Protocol
@@ -71,13 +72,13 @@ class InputStatistics:
             self.held_out.add(columns, original, sample.random())
 
     def merge(self, other: InputStatistics) -> None:
-        """Take in all that another has seen."""
+        """Take in all that another has seen; the other stays as it is."""
         if self.moments is None or other.moments is None:
-            self.moments = self.moments or other.moments
+            self.moments = self.moments or deepcopy(other.moments)
         else:
             self.moments.merge(other.moments)
         if self.held_out is None or other.held_out is None:
-            self.held_out = self.held_out or other.held_out
+            self.held_out = self.held_out or deepcopy(other.held_out)
         else:
             self.held_out.merge(other.held_out)
 
