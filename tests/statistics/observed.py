@@ -11,6 +11,11 @@ from onnxcomp.testing.small_model import parsed
 RANDOM = np.random.default_rng(5)
 
 
+def reseed():
+    """Start the random numbers anew, so that they do not depend on which tests ran before."""
+    RANDOM.bit_generator.state = np.random.default_rng(5).bit_generator.state
+
+
 def floats(*shape):
     return RANDOM.standard_normal(shape).astype(np.float32)
 

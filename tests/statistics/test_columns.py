@@ -13,8 +13,9 @@ from onnxcomp.testing.small_model import parsed
 SAMPLES = 7
 
 
-def patches(array, kernel, strides, dilations, before, after, groups):
+def patches(array, case):
     """Cut the patches under a kernel out of one array, by loops."""
+    _, _, kernel, strides, dilations, before, after, groups = case
     padded = np.pad(array, ((0, 0), (0, 0), *zip(before, after, strict=True)))
     _, channels, *sizes = padded.shape
     spans = [dilation * (taps - 1) + 1 for dilation, taps in zip(dilations, kernel, strict=True)]
@@ -106,7 +107,7 @@ CONVOLUTIONS = {
 
 @pytest.mark.parametrize("case", CONVOLUTIONS.values(), ids=list(CONVOLUTIONS))
 def test_convolution(case):
-    attributes, sizes, kernel, strides, dilations, before, after, groups = case
+    attributes, sizes, kernel, *_, groups = case
     dims = ",".join("abcd"[: len(sizes)])
     model = built(
         f"y = Conv <{attributes}> (x, w)" if attributes else "y = Conv (x, w)",
@@ -115,7 +116,7 @@ def test_convolution(case):
     )
     feeds = [{"x": floats(1 + place % 2, 4, *sizes)} for place in range(SAMPLES)]
     statistics = observed(model, feeds).inputs["w"]
-    cut = [patches(feed["x"], kernel, strides, dilations, before, after, groups) for feed in feeds]
+    cut = [patches(feed["x"], case) for feed in feeds]
     # One feed of two images is one sample.
     assert_columns(statistics, np.concatenate(cut, axis=1))
     assert_gives(model, "w", statistics, feeds, channel_axis=1)
