@@ -48,7 +48,8 @@ def damp(second: Floats, count: int, damping: float = DAMPING) -> Floats:
         damping: Share of the mean of the diagonal that is added to it.
     """
     width = len(second)
-    diagonal = np.diag(second).copy()
+    # Rounding may leave a centred moment of what hardly varies below zero.
+    diagonal = np.maximum(np.diag(second), 0.0)
     level = float(diagonal.mean()) or 1.0
     damped = second * (count / (count + width) if count < FEW * width else 1.0)
     np.fill_diagonal(damped, np.where(diagonal > 0, diagonal, level) + damping * level)

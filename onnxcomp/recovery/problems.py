@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.linalg import LinAlgError
 from scipy.linalg import cho_factor, cho_solve
 
 from onnxcomp.recovery.feedback import damp
@@ -86,7 +87,11 @@ class Problem:
         result = np.empty_like(self.weights)
         for group, (weights, damped) in enumerate(zip(self.weights, self.damped, strict=True)):
             right = weights @ (self.cross[group] + damped - self.second[group])
-            result[group] = cho_solve(cho_factor(damped), right.T).T
+            try:
+                result[group] = cho_solve(cho_factor(damped), right.T).T
+            except LinAlgError:
+                # Rounding is all that is left of columns that hardly vary beside their mean.
+                result[group] = weights
         return result
 
     def shift(self, found: NDArray[np.floating]) -> Floats:
