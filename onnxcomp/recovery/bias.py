@@ -42,12 +42,17 @@ def takes_bias(use: Use) -> bool:
 
 def bias_bytes(use: Use, dtype: np.dtype[Any]) -> int:
     """Return what `add_bias` adds to the model, in bytes."""
-    groups, outputs, _ = use.form.matrices
-    if use.node.op == "MatMul":
-        return 0 if _following_add(use) else groups * outputs * dtype.itemsize + NODE_BYTES
-    if _own_bias(use) is not None:
-        return 0
-    return _combined(use, np.zeros((groups, outputs)), None).size * dtype.itemsize
+    nothing = np.zeros(use.form.matrices[:2])
+    if use.node.op != "MatMul":
+        old = _own_bias(use)
+        new = _combined(use, nothing, None if old is None else old.values).size
+        return int(new * dtype.itemsize - _freed_bytes(old))
+    following = _following_add(use)
+    if following is None:
+        return int(nothing.size * dtype.itemsize + NODE_BYTES)
+    node, place = following
+    old = node.inputs[place]
+    return int(old.values.size * dtype.itemsize - _freed_bytes(old))
 
 
 def add_bias(use: Use, shift: Floats, dtype: np.dtype[Any]) -> None:
@@ -68,6 +73,11 @@ def add_bias(use: Use, shift: Floats, dtype: np.dtype[Any]) -> None:
     while len(node.inputs) <= place:
         node.inputs.append(Variable(""))
     node.inputs[place] = Constant(_bias_name(use), new.astype(dtype))
+
+
+def _freed_bytes(old: Constant | None) -> int:
+    """Return what goes with a bias that is replaced: nothing if others read it too."""
+    return int(old.nbytes) if old is not None and len(old.outputs) == 1 else 0
 
 
 def _own_bias(use: Use) -> Constant | None:
