@@ -81,6 +81,8 @@ def refit_codebook(
     """
     members = [(codes == entry) * scale[:, None] for entry in range(len(entries))]
     used = [entry for entry, member in enumerate(members) if member.any()]
+    if not used:
+        return entries.astype(np.float64)
     normal = np.empty((len(used), len(used)))
     right = np.empty(len(used))
     seen = target @ second
