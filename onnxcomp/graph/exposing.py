@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+import onnx
 
 from onnxcomp.graph.copying import copy_tensors_too
 from onnxcomp.graph.model import Node, Variable, bodies_of
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 EXPOSED = "onnxcomp.exposed."
 """Starts the name of an output that carries a tensor out of a branch."""
+
+FLOAT = int(onnx.TensorProto.FLOAT)
 
 
 def why_hidden(model: Model, scope: Graph) -> str | None:
@@ -38,7 +41,7 @@ def expose(
 
     Nodes that none of them needs are left out. A tensor of an If branch is carried out through
     its If, whose other branch gives an empty tensor there; so does the branch itself in a run
-    that takes the other one.
+    that takes the other one. It comes as float32 where the model does not declare its type.
 
     Args:
         model: The model; not changed, and its weights are shared.
@@ -80,10 +83,12 @@ def _carry(tensor: Tensor, home: Graph, branching: Node) -> Variable:
     """Give a tensor of one branch out of its If."""
     name = f"{EXPOSED}{len(branching.outputs)}.{branching.outputs[0].name}"
     dtype = np.dtype(np.float32) if tensor.dtype is None else np.dtype(tensor.dtype)
+    # A type that no declaration tells may be float16 too, and both branches must give the same.
+    how, attributes = ("Cast", {"to": FLOAT}) if tensor.dtype is None else ("Identity", {})
     for place, body in enumerate(bodies_of(branching)):
         given = tensor if body is home else Constant(f"{name}.empty", np.empty(0, dtype))
         passed = Variable(f"{name}.{place}", dtype)
-        body.nodes.append(Node("Identity", passed.name, {}, [given], [passed]))
+        body.nodes.append(Node(how, passed.name, dict(attributes), [given], [passed]))
         body.outputs = [*body.outputs, passed]
     carried = Variable(name, dtype)
     branching.outputs = [*branching.outputs, carried]
