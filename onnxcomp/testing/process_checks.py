@@ -8,6 +8,8 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from onnxcomp.pipeline import recipe
 from onnxcomp.testing.expectations import expect
 from onnxcomp.testing.plain_models import mlp
@@ -22,20 +24,31 @@ MAIN = "from onnxcomp.cli import main; main()"
 
 
 def check_threads(subject: Pass, folder: Path) -> None:
-    """The command gives the same bytes with one thread as with two."""
+    """The command gives the same bytes with one thread as with two, with data and without."""
+    small = mlp()
     source = folder / "model.onnx"
-    source.write_bytes(mlp().proto.SerializeToString(deterministic=True))
+    source.write_bytes(small.proto.SerializeToString(deterministic=True))
     recipe_file = folder / "recipe.json"
     recipe_file.write_text(json.dumps(recipe((subject,))), encoding="utf-8")
-    results = []
-    for threads in ("1", "2"):
-        target = folder / f"{threads}.onnx"
-        command = [sys.executable, "-c", MAIN, "run", str(recipe_file), str(source)]
-        options = ["-o", str(target), "--threads", threads, "--no-bench", "--quiet"]
-        environment = os.environ | dict.fromkeys(THREADS, threads)
-        done = subprocess.run(  # noqa: S603 - this interpreter, and nothing of a stranger's
-            [*command, *options], env=environment, capture_output=True, text=True, check=False
-        )
-        expect(done.returncode == 0, f"with {threads} threads the command fails: {done.stderr}")
-        results.append(target.read_bytes())
-    expect(results[0] == results[1], "another number of threads gives other bytes")
+    samples = folder / "samples.npz"
+    np.savez(samples, x=np.concatenate([feed["x"] for feed in small.feeds]))
+    command = ["run", str(recipe_file), str(source), "-o", str(folder / "result.onnx")]
+    for about, data in (("without", []), ("with", ["--data", str(samples)])):
+        results = []
+        for threads in ("1", "2"):
+            _run([*command, *data], threads)
+            results.append((folder / "result.onnx").read_bytes())
+        same = results[0] == results[1]
+        expect(same, f"{about} data, another number of threads gives other bytes")
+
+
+def _run(command: list[str], threads: str) -> None:
+    options = ["--threads", threads, "--no-bench", "--quiet"]
+    done = subprocess.run(  # noqa: S603 - this interpreter, and nothing of a stranger's
+        [sys.executable, "-c", MAIN, *command, *options],
+        env=os.environ | dict.fromkeys(THREADS, threads),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    expect(done.returncode == 0, f"with {threads} threads the command fails: {done.stderr}")

@@ -260,3 +260,12 @@ def test_very_wide_columns_are_not_observed(monkeypatch):
     assert found["w"].fit is not None
     assert found["v"].fit is None
     assert [layer.reason for layer in layers(model)] == ["", ""]
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 1e30])
+def test_a_sample_that_cannot_be_summed_up_does_not_count(bad):
+    model = built("y = MatMul (x, w)", "(float[N,3] x) => (float[N,4] y)", {"w": floats(3, 4)})
+    feeds = [{"x": floats(4, 3)} for _ in range(9)]
+    spoiled = {"x": np.full((4, 3), bad, np.float32)}
+    found = observed(model, [*feeds[:5], spoiled, *feeds[5:]]).inputs["w"]
+    assert_columns(found, np.concatenate([feed["x"] for feed in feeds])[None])

@@ -1,0 +1,308 @@
+"""Clustering with data: better on what it has not seen, and safe whatever it sees."""
+
+import re
+
+import numpy as np
+import pytest
+
+from onnxcomp import Context, compress, load_model
+from onnxcomp.graph import model_bytes, weights
+from onnxcomp.runtime import open_session, read_samples
+from onnxcomp.statistics import load_statistics, observe
+from onnxcomp.testing.small_model import parsed
+from passes import Cluster
+
+HOW = r"(nearest codes|error feedback|error feedback after refit)(, mean corrected)?"
+FORMS = (
+    {"bits": 3},
+    {"bits": 3, "granularity": "tensor"},
+    {"bits": 3, "granularity": "group", "group_size": 8},
+    {"bits": 3, "granularity": "group", "group_size": 100, "entries": "int8"},
+    {"bits": 3, "width": 2},
+    {"bits": 3, "width": 2, "granularity": "tensor", "entries": "float16"},
+    {"bits": 1, "width": 4},
+    {"bits": 2, "width": 4, "granularity": "tensor"},
+    {"clusters": 10, "share": "model"},
+    {"clusters": 6, "share": "model", "granularity": "tensor", "entries": "float16"},
+)
+
+
+def like(array, random):
+    """Return another input of this kind, whose elements are correlated."""
+    if array.dtype == bool:
+        return np.array(bool(random.integers(2)))
+    if array.dtype.kind == "i":
+        return random.integers(60, size=array.shape)
+    drawn = random.standard_normal(array.shape)
+    if array.ndim == 4:
+        return np.cumsum(drawn, axis=-1).astype(array.dtype)
+    width = array.shape[-1]
+    mixing = np.random.default_rng(1).standard_normal((width, width))
+    mixing *= np.linspace(0.05, 1.7, width)[:, None] / np.sqrt(width)
+    return (drawn @ mixing + 0.3).astype(array.dtype)
+
+
+def feeds_for(small, count, seed):
+    random = np.random.default_rng(seed)
+    return [
+        {name: like(array, random) for name, array in small.feeds[0].items()} for _ in range(count)
+    ]
+
+
+def samples_of(model, feeds):
+    return read_samples(list(feeds), open_session(model_bytes(model)).inputs)
+
+
+def clustered(proto, feeds=None, **options):
+    """Return the model clustered, as bytes, and the verdicts by name."""
+    model = load_model(proto)
+    samples = None if feeds is None else samples_of(model, feeds)
+    verdicts = Cluster(**options).apply(model, Context(samples=samples))
+    return model_bytes(model), {each.name: each for each in verdicts}
+
+
+def snr(proto, result, feeds):
+    """Return the ratio of the original's outputs to what was lost, in dB."""
+    original, other = open_session(proto.SerializeToString()), open_session(result)
+    signal = noise = 0.0
+    for feed in feeds:
+        found = other.run(feed)
+        for name, array in original.run(feed).items():
+            signal += np.square(array, dtype=np.float64).sum()
+            noise += np.square(array - found[name], dtype=np.float64).sum()
+    return 10 * np.log10(signal / noise)
+
+
+@pytest.mark.parametrize(
+    ("name", "gain"),
+    [("mlp", 6), ("convnet", 1.5), ("recurrent", 10), ("tied", 0.8), ("if_bodies", 0.5)],
+)
+@pytest.mark.parametrize("sequential", [True, False])
+def test_better_on_what_it_has_not_seen(models, name, gain, sequential, request):
+    if name == "tied" and sequential:
+        # Its later use is observed behind codes of its own that are about to change.
+        reason = "a weight whose uses depend on each other is repaired twice for one error"
+        request.applymarker(pytest.mark.xfail(reason=reason, strict=True))
+    small = models[name]
+    options = {"bits": 3, "exclude": ("embedding",)}
+    plain, _ = clustered(small.proto, **options)
+    feeds = feeds_for(small, 40, seed=1)
+    found, verdicts = clustered(small.proto, feeds, **options, sequential=sequential)
+    unseen = feeds_for(small, 12, seed=2)
+    assert snr(small.proto, found, unseen) > snr(small.proto, plain, unseen) + gain
+    changed = [each for each in verdicts.values() if each.verdict == "changed"]
+    assert changed
+    for each in changed:
+        assert re.fullmatch(rf"8 clusters, a scale per channel; {HOW}", each.reason)
+
+
+def test_layer_by_layer_is_better_than_all_at_once(models):
+    small = models["mlp"]
+    feeds, unseen = feeds_for(small, 40, seed=1), feeds_for(small, 12, seed=2)
+    found = [
+        snr(small.proto, clustered(small.proto, feeds, bits=3, sequential=way)[0], unseen)
+        for way in (True, False)
+    ]
+    assert found[0] > found[1]
+
+
+@pytest.mark.parametrize("options", FORMS, ids=str)
+def test_every_form(models, options):
+    small = models["mlp"]
+    plain, before = clustered(small.proto, **options)
+    found, after = clustered(small.proto, feeds_for(small, 40, seed=1), **options)
+    unseen = feeds_for(small, 12, seed=2)
+    assert snr(small.proto, found, unseen) > snr(small.proto, plain, unseen) + 3
+    for name, each in after.items():
+        assert each.verdict == before[name].verdict
+        if each.verdict == "changed":
+            assert re.fullmatch(rf"{re.escape(before[name].reason)}; {HOW}", each.reason)
+            assert 0 <= each.bytes_after - before[name].bytes_after <= 48 * 4 + 96
+    decoded = {each.name: each.load() for each in weights(load_model(found))}
+    for original in weights(load_model(small.proto)):
+        verdict = after[original.name]
+        if verdict.verdict == "changed":
+            values = original.load()
+            missed = np.linalg.norm(values - decoded[original.name]) / np.linalg.norm(values)
+            assert verdict.error == pytest.approx(missed, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"bits": 3, "granularity": "group", "group_size": 8, "depthwise": True},
+        {"bits": 2, "width": 4, "min_elements": 1, "depthwise": True},
+        {"clusters": 6, "share": "model", "depthwise": True},
+    ],
+    ids=str,
+)
+def test_forms_of_convolutions(models, options):
+    small = models["convnet"]
+    plain, _ = clustered(small.proto, **options)
+    found, _ = clustered(small.proto, feeds_for(small, 40, seed=1), **options)
+    unseen = feeds_for(small, 12, seed=2)
+    assert snr(small.proto, found, unseen) > snr(small.proto, plain, unseen) + 0.5
+
+
+def lone(weight, body="y = MatMul (x, w)"):
+    rows, columns = weight.shape
+    text = f"""<ir_version: 8, opset_import: ["" : 17]>
+        lone (float[N,{rows}] x) => (float[N,{columns}] y) {{ {body} }}"""
+    return parsed(text, {"w": weight})
+
+
+def test_means_are_those_of_the_original():
+    random = np.random.default_rng(0)
+    proto = lone(random.standard_normal((40, 48)).astype(np.float32))
+    feeds = [{"x": random.gamma(1, size=(4, 40)).astype(np.float32)} for _ in range(60)]
+    biases = []
+    for result in (clustered(proto, bits=2)[0], clustered(proto, feeds, bits=2)[0]):
+        original, other = open_session(proto.SerializeToString()), open_session(result)
+        missed = [original.run(feed)["y"] - other.run(feed)["y"] for feed in feeds]
+        biases.append(np.abs(np.mean(missed, axis=(0, 1))).max())
+    # One sample in five is not fitted to.
+    assert biases[1] < 0.2 * biases[0]
+
+
+def test_an_embedding_is_coded_as_without_data(models):
+    small = models["tied"]
+    results = [clustered(small.proto, feeds) for feeds in (None, feeds_for(small, 10, seed=1))]
+    tables = []
+    for result, verdicts in results:
+        assert verdicts["embedding"].reason == "16 clusters, a scale per channel"
+        tables += [each.load() for each in weights(load_model(result)) if each.name == "embedding"]
+    assert np.array_equal(*tables)
+    assert results[0][1]["embedding"] == results[1][1]["embedding"]
+
+
+@pytest.mark.parametrize("sequential", [True, False])
+def test_a_branch_that_is_never_taken_is_coded_without_data(models, sequential):
+    small = models["if_bodies"]
+    feeds = [{**feed, "flag": np.array(object=False)} for feed in feeds_for(small, 20, seed=1)]
+    model = load_model(small.proto)
+    pass_ = Cluster(sequential=sequential)
+    shared, of_then, of_else = pass_.apply(model, Context(samples=samples_of(model, feeds)))
+    reason = "16 clusters, a scale per channel; "
+    assert of_then.reason == f"{reason}without data, since no sample runs its layer"
+    for each in (shared, of_else):
+        assert re.fullmatch(reason + HOW, each.reason)
+    plain = load_model(small.proto)
+    Cluster().apply(plain, Context())
+    assert np.array_equal(list(weights(model))[1].load(), list(weights(plain))[1].load())
+
+
+@pytest.mark.parametrize("name", ["mlp", "convnet", "if_bodies"])
+def test_a_file_of_statistics_is_as_good_as_the_data(models, tmp_path, untimed, name):
+    small = models[name]
+    feeds = feeds_for(small, 12, seed=1)
+    model = load_model(small.proto)
+    path = tmp_path / "statistics"
+    observe(model, samples_of(model, feeds)).save(path)
+    expected, _ = clustered(small.proto, feeds, sequential=False)
+    for sequential in (True, False):
+        again = load_model(small.proto)
+        context = Context(statistics=load_statistics(path, again))
+        Cluster(sequential=sequential).apply(again, context)
+        assert model_bytes(again) == expected
+    compressed = compress(
+        small.proto, [Cluster(sequential=False)], statistics=path, settings=untimed
+    )
+    with_data = compress(small.proto, [Cluster(sequential=False)], data=feeds, settings=untimed)
+    assert compressed.to_bytes() == with_data.to_bytes()
+
+
+def test_the_order_of_samples_hardly_matters(models):
+    small = models["mlp"]
+    feeds, unseen = feeds_for(small, 30, seed=1), feeds_for(small, 10, seed=2)
+    ratios = [
+        snr(small.proto, clustered(small.proto, each)[0], unseen) for each in (feeds, feeds[::-1])
+    ]
+    assert ratios[0] == pytest.approx(ratios[1], abs=1)
+
+
+TWO = """<ir_version: 8, opset_import: ["" : 17]>
+two (float[N,40] x) => (float[N,48] y) {
+    a = MatMul (x, w)  b = Relu (a)  y = Gemm <transB = 1> (b, v)
+}"""
+
+
+def normal(random):
+    return random.standard_normal((6, 40))
+
+
+INPUTS = {
+    "zeros": lambda random: 0 * normal(random),
+    "a constant": lambda random: 0 * normal(random) + 1000,
+    "hardly any deviation": lambda random: 1e4 + 1e-2 * normal(random),
+    "dead inputs": lambda random: normal(random) * (np.arange(40) < 10),
+    "one live input": lambda random: normal(random) * (np.arange(40) == 7),
+    "tiny": lambda random: 1e-25 * normal(random),
+    "huge": lambda random: 1e16 * normal(random),
+    "all alike": lambda random: np.ones((6, 40)) * random.standard_normal(),
+}
+
+
+@pytest.mark.parametrize("make", INPUTS.values(), ids=list(INPUTS))
+@pytest.mark.parametrize("options", [{}, {"bits": 3, "width": 2, "sequential": False}], ids=str)
+def test_inputs_that_say_little(make, options):
+    random = np.random.default_rng(0)
+    w, v = (random.standard_normal(shape).astype(np.float32) for shape in ((40, 40), (48, 40)))
+    w[:, :15] = 0
+    v[30:] = 0
+    proto = parsed(TWO, {"w": w, "v": v})
+    feeds = [{"x": make(random).astype(np.float32)} for _ in range(12)]
+    result, verdicts = clustered(proto, feeds, **options)
+    assert all(each.verdict == "changed" for each in verdicts.values())
+    original, session = open_session(proto.SerializeToString()), open_session(result)
+    for feed in feeds:
+        expected, found = original.run(feed)["y"], session.run(feed)["y"]
+        assert np.isfinite(found).all()
+        assert np.abs(found - expected).max() <= 0.5 * np.abs(expected).max() + 1e-30
+        # A dead output stays one.
+        assert not found[:, 30:].any()
+
+
+def test_inputs_that_are_not_finite():
+    random = np.random.default_rng(0)
+    weight = random.standard_normal((40, 48)).astype(np.float32)
+    feeds = [{"x": random.standard_normal((6, 40)).astype(np.float32)} for _ in range(20)]
+    spoiled = [{"x": np.full((6, 40), bad, np.float32)} for bad in (np.nan, np.inf)]
+    assert clustered(lone(weight), [*feeds, *spoiled]) == clustered(lone(weight), feeds)
+
+
+def test_one_sample():
+    random = np.random.default_rng(0)
+    for _ in range(4):
+        proto = lone(random.standard_normal((40, 48)).astype(np.float32))
+        feeds = [{"x": random.standard_normal((1, 40)).astype(np.float32)}]
+        result, verdicts = clustered(proto, feeds)
+        assert re.fullmatch(rf"16 clusters, a scale per channel; {HOW}", verdicts["w"].reason)
+        assert snr(proto, result, feeds) > 20
+
+
+def test_what_is_exact_stays_exact():
+    random = np.random.default_rng(0)
+    levels = random.standard_normal(9).astype(np.float32)
+    proto = lone(random.choice(levels, (40, 48)))
+    feeds = [{"x": random.standard_normal((6, 40)).astype(np.float32)} for _ in range(10)]
+    result, verdicts = clustered(proto, feeds)
+    assert verdicts["w"].reason == "9 distinct values, stored exactly"
+    assert result == clustered(proto)[0]
+
+
+def test_progress_with_data(models):
+    small = models["mlp"]
+    model = load_model(small.proto)
+    for sequential in (True, False):
+        told = []
+        context = Context(samples=samples_of(model, small.feeds), progress=told.append)
+        Cluster(sequential=sequential).apply(load_model(small.proto), context)
+        assert told[-1] == pytest.approx(1)
+        assert all(0 <= each <= 1 for each in told)
+
+
+@pytest.mark.parametrize("name", ["mlp", "convnet", "if_bodies"])
+def test_the_same_each_time(models, name):
+    small = models[name]
+    feeds = feeds_for(small, 10, seed=1)
+    assert len({clustered(small.proto, feeds, bits=2)[0] for _ in range(2)}) == 1
