@@ -18,6 +18,7 @@ from onnxcomp.graph.merging import merge_constants
 from onnxcomp.graph.model import Graph, Model, Node, Variable, bodies_of
 from onnxcomp.graph.opsets import raise_opset
 from onnxcomp.graph.order import ordered
+from onnxcomp.graph.overriding import override
 from onnxcomp.graph.saving import save_model
 from onnxcomp.graph.values import Constant, DecodedValues, StoreValues
 from onnxcomp.graph.weights import Weight, weights
@@ -42,6 +43,7 @@ __all__ = [
     "model_bytes",
     "model_proto",
     "ordered",
+    "override",
     "raise_opset",
     "referring_bytes",
     "save_model",
