@@ -10,6 +10,7 @@ from onnxcomp.graph.loading import load_model, model_bytes, model_proto
 from onnxcomp.graph.merging import merge_constants
 from onnxcomp.graph.model import Graph, Model
 from onnxcomp.graph.opsets import raise_opset
+from onnxcomp.graph.rewriting import rewritten
 from onnxcomp.graph.saving import save_model
 from onnxcomp.graph.values import Constant, DecodedValues, StoreValues
 from onnxcomp.graph.weights import Weight, weights
@@ -29,6 +30,7 @@ __all__ = [
     "model_bytes",
     "model_proto",
     "raise_opset",
+    "rewritten",
     "save_model",
     "store_of",
     "weights",
