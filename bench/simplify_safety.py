@@ -5,7 +5,7 @@ although it accepts the original, if ONNX Runtime refuses it although it runs th
 interface is another one, or if an output differs by more than rounding. A candidate that gives up
 leaves the model as it is, which is harmless.
 
-Run: python bench/simplify_safety.py [MODEL ...] [--only SUBSTRING] [--candidate NAME] [--json FILE]
+Run: python bench/simplify_safety.py [MODEL ...] [--only SUBSTRING] [--candidate NAME]
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import json
 import os
 import sys
 from collections import Counter
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 from time import perf_counter
@@ -35,7 +35,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 ROUNDING = 1e-4
-"""Largest difference that is rounding, relative to the largest number of an output."""
+"""Largest difference that is rounding, relative to the largest number of an output.
+
+For float16 it is that type's epsilon.
+"""
 
 
 @dataclass
@@ -74,14 +77,11 @@ def main() -> int:
     for form, case in chosen(arguments.models, arguments.only):
         before = run(serialised(case.proto), case.feed)
         for name in arguments.candidate or CANDIDATES:
-            if arguments.models:
-                key = f"{name}: {case.name}"
-            else:
-                key = f"{name}: {form}"
+            key = f"{name}: {case.name if arguments.models else form}"
             measure(CANDIDATES[name], case, before, tallies.setdefault(key, Tally()))
     print_table(tallies)
     if arguments.json:
-        figures = {name: asdict(tally) for name, tally in tallies.items()}
+        figures = {name: vars(tally) for name, tally in tallies.items()}
         arguments.json.write_text(json.dumps(figures, indent=1))
     return 0
 
@@ -136,34 +136,32 @@ def compare(before: list[Any], after: list[Any] | None, name: str, tally: Tally)
         return
     differences = [difference(one, other) for one, other in zip(before, after, strict=True)]
     worst = max(differences, default=0.0)
-    if worst > ROUNDING:
-        tally.fail("other values", f"{name} ({worst:.1e})")
+    if worst > 1:
+        tally.fail("other values", f"{name} ({worst:.1f})")
     else:
         tally.worst = max(tally.worst, worst)
         tally.kept += 1
 
 
 def difference(one: Any, other: Any) -> float:
-    """Return the largest difference of two outputs, relative to the largest number of the first."""
-    if isinstance(one, list | dict) or isinstance(other, list | dict):
-        if type(one) is not type(other) or len(one) != len(other):
+    """Return the largest difference of two outputs in units of what is rounding."""
+    if isinstance(one, dict):
+        one, other = list(one.items()), list(other.items())
+    if isinstance(one, list | tuple):
+        if not isinstance(other, list | tuple) or len(one) != len(other):
             return float("inf")
-        if isinstance(one, dict):
-            one, other = list(one.values()), list(other.values())
         return max((difference(a, b) for a, b in zip(one, other, strict=True)), default=0.0)
     first, second = np.asarray(one), np.asarray(other)
-    if first.shape != second.shape or first.dtype != second.dtype:
-        return float("inf")
-    if first.dtype.kind not in "fiuc":
-        return 0.0 if np.array_equal(first, second) else float("inf")
+    is_alike = first.shape == second.shape and first.dtype == second.dtype
+    if not is_alike or first.dtype.kind not in "fiuc":
+        return 0.0 if is_alike and np.array_equal(first, second) else float("inf")
     a, b = first.astype(np.float64), second.astype(np.float64)
     finite = np.isfinite(a)
     if not np.array_equal(a[~finite], b[~finite], equal_nan=True):
         return float("inf")
-    if not finite.any():
-        return 0.0
-    scale = max(np.abs(a[finite]).max(), np.finfo(np.float32).tiny)
-    return float(np.abs(a[finite] - b[finite]).max() / scale)
+    scale = np.abs(a[finite]).max(initial=np.finfo(np.float32).tiny)
+    rounding = ROUNDING if first.dtype != np.float16 else float(np.finfo(np.float16).eps)
+    return float(np.abs(a[finite] - b[finite]).max(initial=0.0) / scale / rounding)
 
 
 def run(model: bytes, feed: dict[str, Any]) -> list[Any] | None:
@@ -243,7 +241,8 @@ CANDIDATES: dict[str, Callable[[onnx.ModelProto], onnx.ModelProto]] = {
 
 def print_table(tallies: dict[str, Tally]) -> None:
     titles = ("models", "kept", "failed", "gave up", "not run", "nodes", "bytes", "growth")
-    print(f"{'':36}" + "".join(f"{title:>12}" for title in (*titles, "difference", "seconds")))
+    print("worst: the largest difference that was kept, as a share of what counts as rounding\n")
+    print(f"{'':36}" + "".join(f"{title:>12}" for title in (*titles, "worst", "seconds")))
     for name, tally in tallies.items():
         figures = (
             tally.models,

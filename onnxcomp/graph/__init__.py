@@ -7,12 +7,12 @@
 from onnxcomp.graph.copying import copy_model
 from onnxcomp.graph.lifting import store_of
 from onnxcomp.graph.loading import load_model, model_bytes, model_proto
-from onnxcomp.graph.merging import merge_constants
+from onnxcomp.graph.merging import merge_constants, merge_identical
 from onnxcomp.graph.model import Graph, Model
 from onnxcomp.graph.opsets import raise_opset
-from onnxcomp.graph.rewriting import rewritten
+from onnxcomp.graph.rewriting import Load, rewritten
 from onnxcomp.graph.saving import save_model
-from onnxcomp.graph.values import Constant, DecodedValues, StoreValues
+from onnxcomp.graph.values import Constant, DecodedValues, SparseTensorValues, StoreValues
 from onnxcomp.graph.weights import Weight, weights
 from onnxcomp.graph.writing import count_bytes
 
@@ -20,13 +20,16 @@ __all__ = [
     "Constant",
     "DecodedValues",
     "Graph",
+    "Load",
     "Model",
+    "SparseTensorValues",
     "StoreValues",
     "Weight",
     "copy_model",
     "count_bytes",
     "load_model",
     "merge_constants",
+    "merge_identical",
     "model_bytes",
     "model_proto",
     "raise_opset",

@@ -2,12 +2,51 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from onnxcomp.graph.model import Graph, Model
     from onnxcomp.graph.values import Constant
+    from onnxcomp.graph.weights import Weight
+
+SMALLEST = 128
+"""Sharing fewer bytes saves nothing."""
+
+
+def merge_identical(model: Model, candidates: Sequence[Weight]) -> list[tuple[Weight, Weight]]:
+    """Let all readers of byte-identical weights read the first of them.
+
+    Args:
+        model: The model; changed in place.
+        candidates: Weights of it that may be merged; one at a time is loaded, and only if another
+            has its type and shape.
+
+    Returns:
+        Each weight that is kept, with one that is gone.
+    """
+    first: dict[tuple[object, ...], Weight] = {}
+    merged = []
+    kinds = Counter((weight.dtype, weight.shape) for weight in candidates)
+    for weight in candidates:
+        if weight.tensor.nbytes < SMALLEST or kinds[weight.dtype, weight.shape] == 1:
+            continue
+        kept = first.setdefault(_content(weight), weight)
+        if kept is not weight and merge_constants(model, kept.tensor, weight.tensor):
+            merged.append((kept, weight))
+    return merged
+
+
+def _content(weight: Weight) -> tuple[object, ...]:
+    digest = hashlib.sha256()
+    for row in weight.load():
+        digest.update(np.ascontiguousarray(row).data)
+    return weight.dtype, weight.shape, digest.hexdigest()
 
 
 def merge_constants(model: Model, kept: Constant, removed: Constant) -> bool:

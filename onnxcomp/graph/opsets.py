@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from onnxcomp.graph.model import Model
 
 
+SMALLEST = 1024
+"""Fewer bytes are shown to the converter, which needs some: shapes, axes, flags."""
+
+
 def raise_opset(model: Model, opset: int) -> None:
     """Rewrite a model in place for ``opset`` if its own is earlier, by ONNX's version converter.
 
@@ -33,7 +37,7 @@ def raise_opset(model: Model, opset: int) -> None:
             "export it again at a later opset"
         )
     copied, weights = copy_model(model), SetAside()
-    weights.take(copied)
+    weights.take(copied, SMALLEST)
     try:
         converted = onnx.version_converter.convert_version(write_model(copied), opset)
     except (RuntimeError, ValueError) as error:

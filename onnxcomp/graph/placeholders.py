@@ -17,9 +17,6 @@ if TYPE_CHECKING:
     from onnxcomp.graph.model import Model
     from onnxcomp.graph.values import Constant
 
-SMALLEST = 1024
-"""Fewer bytes are shown to the other library, which may need them: shapes, axes, flags."""
-
 
 class SetAside(DataFiles):
     """Values that another library, which would copy them, does not see.
@@ -31,12 +28,17 @@ class SetAside(DataFiles):
         super().__init__(None)
         self._held: list[NDArray[Any] | LazyValues] = []
 
-    def take(self, model: Model) -> None:
-        """Replace the large constants and the stores of a model, which is a copy, by stand-ins."""
+    def take(self, model: Model, smallest: int) -> None:
+        """Replace constants by stand-ins; words stay, which have no place outside a message.
+
+        Args:
+            model: A copy of a model; changed in place.
+            smallest: Constants of fewer bytes stay too, except for stores.
+        """
         for scope in model.all_scopes():
             for constant in scope.constants:
                 is_store = isinstance(constant.held, StoreValues)
-                if is_store or (constant.nbytes >= SMALLEST and constant.dtype != object):
+                if is_store or (constant.nbytes >= smallest and constant.dtype != object):
                     self._held.append(constant.held)
                     constant.values = _StandIn(constant, len(self._held) - 1)
 

@@ -32,7 +32,7 @@ PREFIX = "onnxcomp.hidden."
 def rewritten(model: Model, rewrite: Rewrite, may_fold: Callable[[Constant], bool]) -> Model:
     """Return what another library makes of a model.
 
-    Its message holds no large weight; whatever comes back of those holds what it held. Weights
+    Its message holds no values but words; whatever comes back holds what it held. Weights
     with a store, sparse ones, those that a caller may override, and those that ``may_fold``
     declines are inputs in the message, so that nothing can be folded into them. Functions are not
     shown, and neither they nor anything that describes the model can change: metadata, doc
@@ -47,7 +47,7 @@ def rewritten(model: Model, rewrite: Rewrite, may_fold: Callable[[Constant], boo
     functions, copied.local_functions = copied.local_functions, []
     hidden = _hide(copied, may_fold)
     weights = SetAside()
-    weights.take(copied)
+    weights.take(copied, 0)
     for scope in copied.scopes():
         for constant in scope.constants:
             # Other libraries fold initializers more readily than Constant nodes.
