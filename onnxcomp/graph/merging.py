@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from onnxcomp.graph.values import flat_bytes
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -43,9 +45,7 @@ def merge_identical(model: Model, candidates: Sequence[Weight]) -> list[tuple[We
 
 
 def _content(weight: Weight) -> tuple[object, ...]:
-    digest = hashlib.sha256()
-    for row in weight.load():
-        digest.update(np.ascontiguousarray(row).data)
+    digest = hashlib.sha256(flat_bytes(np.ascontiguousarray(weight.load())).data)
     return weight.dtype, weight.shape, digest.hexdigest()
 
 

@@ -125,9 +125,10 @@ def _fold(pair: _Pair, may_fold: Test, names: set[str], ledger: Ledger) -> None:
     with np.errstate(all="ignore"):
         scale = scale / np.sqrt(variance + epsilon)
         scaled = _scaled(layer, weight.values.astype(np.float64), scale)
-        old_bias = 0.0 if bias is None else _row(bias.values) * layer.attrs.get("beta", 1.0)
+        old_bias = np.zeros(1) if bias is None else _row(bias.values)
         if scaled is None or old_bias is None:
             return
+        old_bias = old_bias * layer.attrs.get("beta", 1.0)
         moved = (scale * (old_bias - mean) + shift).astype(weight.dtype)
         scaled = scaled.astype(weight.dtype)
     if not (np.isfinite(scaled).all() and np.isfinite(moved).all()):

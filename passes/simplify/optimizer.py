@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+import warnings
+from contextlib import contextmanager
 from functools import partial
 from math import prod
 from typing import TYPE_CHECKING, Any
@@ -9,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 from passes.simplify.growth import affordable
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import onnx
     import onnx_ir as ir
 
@@ -78,13 +83,30 @@ def optimize(proto: onnx.ModelProto, load: Load, *, shares_results: bool) -> onn
         model = ir.from_proto(proto)
         before = _size(model)
         hidden = _make_lazy(model, load)
-        _optimize_once(model, shares_results=shares_results)
+        with _quiet():
+            _optimize_once(model, shares_results=shares_results)
         _forget_notes(model)
         _make_external(model, hidden)
         proto = ir.to_proto(model)
         if _size(model) == before:
             break
     return proto
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep what onnxscript and numpy say of single nodes from the caller's terminal."""
+    loggers = [logging.getLogger(name) for name in ("onnx_ir", "onnxscript")]
+    levels = [logger.level for logger in loggers]
+    try:
+        for logger in loggers:
+            logger.setLevel(logging.CRITICAL)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 def _optimize_once(model: ir.Model, *, shares_results: bool) -> None:

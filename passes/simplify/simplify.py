@@ -25,6 +25,8 @@ from passes.simplify.optimizer import RANDOM, optimize
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    import onnx_graphsurgeon as gs
+
     from onnxcomp.graph import Constant, Model, Weight
     from onnxcomp.pipeline import Context
     from onnxcomp.verdicts import Verdict
@@ -103,13 +105,19 @@ def _optimized(model: Model, may_change: Callable[[Constant], bool]) -> tuple[Mo
     """Return a model without what onnxscript finds needless, and what it complained of."""
     prepared = copy_model(model)
     _pass_dropout_through(prepared)
-    operators = {node.op for scope in prepared.all_scopes() for node in scope.nodes}
-    optimizer = partial(optimize, shares_results=not operators & RANDOM)
+    nodes = (node for scope in prepared.all_scopes() for node in scope.nodes)
+    is_random = any(node.op in RANDOM and not _is_idle_dropout(node) for node in nodes)
+    optimizer = partial(optimize, shares_results=not is_random)
     try:
         return rewritten(prepared, optimizer, may_change), None
     except Exception as error:  # noqa: BLE001 - another library's code; without it the rest is done
         reason = " ".join(str(error.__cause__ or error).split())
         return prepared, f"onnxscript gave up: {reason[:LONGEST_REASON]}"
+
+
+def _is_idle_dropout(node: gs.Node) -> bool:
+    """Whether nobody can switch the training mode of a Dropout on; it is off unless asked for."""
+    return node.op == "Dropout" and len(node.inputs) < 3  # noqa: PLR2004 - data, ratio, training
 
 
 def _pass_dropout_through(model: Model) -> None:
