@@ -20,33 +20,49 @@ if TYPE_CHECKING:
 SMALLEST = 128
 """Sharing fewer bytes saves nothing."""
 
+SAMPLED = 64
+"""Elements that are compared before all are."""
+
 
 def merge_identical(model: Model, candidates: Sequence[Weight]) -> list[tuple[Weight, Weight]]:
     """Let all readers of byte-identical weights read the first of them.
 
     Args:
         model: The model; changed in place.
-        candidates: Weights of it that may be merged; one at a time is loaded, and only if another
-            has its type and shape.
+        candidates: Weights of it that may be merged. They are loaded one at a time, and whole only
+            if another has their type, their shape and a sample of their elements.
 
     Returns:
         Each weight that is kept, with one that is gone.
     """
     first: dict[tuple[object, ...], Weight] = {}
     merged = []
-    kinds = Counter((weight.dtype, weight.shape) for weight in candidates)
-    for weight in candidates:
-        if weight.tensor.nbytes < SMALLEST or kinds[weight.dtype, weight.shape] == 1:
-            continue
+    alike = [weight for weight in candidates if weight.tensor.nbytes >= SMALLEST]
+    for key in (_kind, _sample):
+        keys = [key(weight) for weight in alike]
+        counts = Counter(keys)
+        alike = [each for each, own in zip(alike, keys, strict=True) if counts[own] > 1]
+    for weight in alike:
         kept = first.setdefault(_content(weight), weight)
         if kept is not weight and merge_constants(model, kept.tensor, weight.tensor):
             merged.append((kept, weight))
     return merged
 
 
+def _kind(weight: Weight) -> tuple[object, ...]:
+    return weight.dtype, weight.shape
+
+
+def _sample(weight: Weight) -> tuple[object, ...]:
+    """Return some elements, so that tensors in files are read whole only if they may be alike."""
+    step = max(1, weight.size // SAMPLED)
+    values = np.ascontiguousarray(weight.load().reshape(-1)[::step])
+    return *_kind(weight), flat_bytes(values).tobytes()
+
+
 def _content(weight: Weight) -> tuple[object, ...]:
     digest = hashlib.sha256(flat_bytes(np.ascontiguousarray(weight.load())).data)
-    return weight.dtype, weight.shape, digest.hexdigest()
+    return *_kind(weight), digest.hexdigest()
 
 
 def merge_constants(model: Model, kept: Constant, removed: Constant) -> bool:

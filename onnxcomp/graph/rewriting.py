@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import onnx
 
+from onnxcomp.errors import ModelError
 from onnxcomp.graph.copying import copy_model
 from onnxcomp.graph.messages import copy_without
 from onnxcomp.graph.model import Graph, Variable
@@ -42,6 +43,9 @@ def rewritten(model: Model, rewrite: Rewrite, may_fold: Callable[[Constant], boo
         model: The model; not changed.
         rewrite: What the other library does.
         may_fold: Whether a constant may be replaced by what is computed of it.
+
+    Raises:
+        ModelError: A constant that must not be folded is given out as it is.
     """
     copied = copy_model(model)
     functions, copied.local_functions = copied.local_functions, []
@@ -73,8 +77,12 @@ def _hide(model: Model, may_fold: Callable[[Constant], bool]) -> dict[str, Const
         for constant in list(scope.constants):
             is_open = not isinstance(constant.held, StoreValues | SparseTensorValues)
             may_change = may_fold(constant) and not (scope is model and constant.name in listed)
-            if id(constant) in outputs or (is_open and may_change):
+            if is_open and may_change:
                 continue
+            if id(constant) in outputs:
+                raise ModelError(
+                    f"{constant.name!r} is an output, and nothing may be folded of it"
+                )
             name = f"{PREFIX}{len(hidden)}"
             hidden[name] = constant
             stand_in = Variable(name, constant.dtype, list(constant.shape))
@@ -132,7 +140,10 @@ def _uncover(result: Model, hidden: dict[str, Constant]) -> None:
         result.inputs.remove(stand_in)
         _replace(stand_in, constant)
         home = _home(result, constant)
-        if constant.outputs or constant.name in result.unread:
+        is_input = any(info.name == constant.name for info in result.source.input)
+        if is_input and not constant.outputs:
+            result.unread |= {constant.name}
+        if is_input or constant.outputs:
             constant.name = _free_name(result, home, constant)
             home.constants.append(constant)
 

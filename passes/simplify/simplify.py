@@ -112,7 +112,7 @@ def _optimized(model: Model, may_change: Callable[[Constant], bool]) -> tuple[Mo
         return rewritten(prepared, optimizer, may_change), None
     except Exception as error:  # noqa: BLE001 - another library's code; without it the rest is done
         reason = " ".join(str(error.__cause__ or error).split())
-        return prepared, f"onnxscript gave up: {reason[:LONGEST_REASON]}"
+        return prepared, f"could not be optimized: {reason[:LONGEST_REASON]}"
 
 
 def _is_idle_dropout(node: gs.Node) -> bool:
