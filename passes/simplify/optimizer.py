@@ -79,15 +79,15 @@ def optimize(proto: onnx.ModelProto, load: Load, *, shares_results: bool) -> onn
     import onnx_ir as ir  # noqa: PLC0415 - half a second, which only this pass pays
 
     for _ in range(ROUNDS):
-        # Read anew each time: a branch that was folded away still counts as a reader in onnx_ir.
-        model = ir.from_proto(proto)
-        before = _size(model)
-        hidden = _make_lazy(model, load)
         with _quiet():
+            # Read anew each time: onnx_ir still counts a branch that was folded away as a reader.
+            model = ir.from_proto(proto)
+            before = _size(model)
+            hidden = _make_lazy(model, load)
             _optimize_once(model, shares_results=shares_results)
-        _forget_notes(model)
-        _make_external(model, hidden)
-        proto = ir.to_proto(model)
+            _forget_notes(model)
+            _make_external(model, hidden)
+            proto = ir.to_proto(model)
         if _size(model) == before:
             break
     return proto
