@@ -2,8 +2,8 @@
 
 In inference it is a scale and a shift of each channel, which the weight and the bias take over:
 ``s * (w x + b - mean) + shift`` with ``s = scale / sqrt(variance + epsilon)`` (Jacob et al. 2018,
-section 3.2). onnxscript has rules for it too, which take training for inference and know neither
-bodies nor biases that others read.
+section 3.2). onnxscript has rules for it too, but they take training for inference, and stop at a
+bias that another layer reads.
 """
 
 from __future__ import annotations
