@@ -45,7 +45,8 @@ def rewritten(model: Model, rewrite: Rewrite, may_fold: Callable[[Constant], boo
         may_fold: Whether a constant may be replaced by what is computed of it.
 
     Raises:
-        ModelError: A constant that must not be folded is given out as it is.
+        ModelError: A constant that must not be folded is given out as it is, or a constant took
+            the place of an output that is declared to be of any size.
     """
     copied = copy_model(model)
     functions, copied.local_functions = copied.local_functions, []
@@ -127,10 +128,16 @@ def _describe(result: Model, model: Model) -> None:
     result.import_domains = result.header.opset_import
     result.opset, result.ir_version = model.opset, model.ir_version
     result.name, result.doc_string = model.name, model.doc_string
-    for kept, old in ((result.inputs, model.inputs), (result.outputs, model.outputs)):
-        for tensor, original in zip(kept, old, strict=False):
-            tensor.dtype, tensor.shape = original.dtype, original.shape
-            tensor.source = getattr(original, "source", None)
+    for tensors, originals in ((result.inputs, model.inputs), (result.outputs, model.outputs)):
+        for tensor, original in zip(tensors, originals, strict=False):
+            if not isinstance(tensor, Constant):
+                tensor.dtype, tensor.shape = original.dtype, original.shape
+                tensor.source = getattr(original, "source", None)
+            elif (tensor.dtype, list(tensor.shape)) != (
+                original.dtype,
+                list(original.shape or []),
+            ):
+                raise ModelError(f"output {original.name!r} would be declared otherwise")
 
 
 def _uncover(result: Model, hidden: dict[str, Constant]) -> None:

@@ -259,3 +259,18 @@ def test_what_is_given_out_and_must_stay_is_told():
         "could not be optimized: 'w' is an output, and nothing may be folded of it"
     )
     same_outputs(proto, result, x=numbers(4, 4))
+
+
+@pytest.mark.parametrize("size", ["2", "n"])
+def test_an_output_that_is_constant_keeps_its_declaration(size):
+    text = f"""
+    g (float[3, 4] x) => (float[3, 4] y, int64[{size}] s) {{
+        s = Shape(x)
+        i = Identity(x)
+        y = Tanh(i)
+    }}"""
+    proto = built(text)
+    result, _ = simplified(proto)
+    assert list(result.graph.output) == list(proto.graph.output)
+    assert ("Shape" in operators(result.graph)) == (size == "n")
+    same_outputs(proto, result, x=numbers(3, 4))
