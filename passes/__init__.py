@@ -2,7 +2,8 @@
 
 from passes.cluster import Cluster
 from passes.expand import Expand
+from passes.simplify import Simplify
 
-ALL = (Cluster, Expand)
+ALL = (Cluster, Expand, Simplify)
 
-__all__ = ["ALL", "Cluster", "Expand"]
+__all__ = ["ALL", "Cluster", "Expand", "Simplify"]

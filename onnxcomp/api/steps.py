@@ -98,19 +98,28 @@ def take_step(
         seconds=perf_counter() - started,
         tensors=verdicts,
     )
-    if not step.changed:
+    removed = model.count_nodes() - copied.count_nodes()
+    if not step.changed and removed <= 0:
         return Outcome(step, model, ())
     _sign(copied, one, origin)
     if one.saves_bytes and count_bytes(copied) >= count_bytes(model):
         return _undone(step, model, "the result is not smaller")
-    if copied.opset != model.opset:
-        step = step.model_copy(
-            update={"reason": f"opset raised from {model.opset} to {copied.opset}"}
-        )
+    step = step.model_copy(update={"reason": _side_effects(model, copied)})
     problem, validation = _check(copied, origin, bench, progress)
     if problem is not None:
         return _undone(step, model, problem)
     return Outcome(step.model_copy(update={"status": "applied"}), copied, validation)
+
+
+def _side_effects(model: Model, copied: Model) -> str:
+    """Say what a pass did besides changing weights."""
+    before, after = model.count_nodes(), copied.count_nodes()
+    effects = []
+    if copied.opset != model.opset:
+        effects.append(f"opset raised from {model.opset} to {copied.opset}")
+    if after < before:
+        effects.append(f"{before - after} of {before} nodes removed")
+    return "; ".join(effects)
 
 
 def _undone(step: Step, model: Model, reason: str) -> Outcome:

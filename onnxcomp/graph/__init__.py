@@ -14,12 +14,14 @@ from onnxcomp.graph.loading import (
     model_proto,
     referring_bytes,
 )
-from onnxcomp.graph.merging import merge_constants
+from onnxcomp.graph.merging import merge_constants, merge_identical
 from onnxcomp.graph.model import Graph, Model, Node, Variable, bodies_of
 from onnxcomp.graph.opsets import raise_opset
 from onnxcomp.graph.order import ordered
+from onnxcomp.graph.overriding import override
+from onnxcomp.graph.rewriting import Load, rewritten
 from onnxcomp.graph.saving import save_model
-from onnxcomp.graph.values import Constant, DecodedValues, StoreValues
+from onnxcomp.graph.values import Constant, DecodedValues, SparseTensorValues, StoreValues
 from onnxcomp.graph.weights import Weight, weights
 from onnxcomp.graph.writing import count_bytes
 
@@ -27,8 +29,10 @@ __all__ = [
     "Constant",
     "DecodedValues",
     "Graph",
+    "Load",
     "Model",
     "Node",
+    "SparseTensorValues",
     "StoreValues",
     "Variable",
     "Weight",
@@ -39,11 +43,14 @@ __all__ = [
     "fingerprint",
     "load_model",
     "merge_constants",
+    "merge_identical",
     "model_bytes",
     "model_proto",
     "ordered",
+    "override",
     "raise_opset",
     "referring_bytes",
+    "rewritten",
     "save_model",
     "store_of",
     "weights",

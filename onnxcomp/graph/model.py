@@ -118,3 +118,7 @@ class Model(Graph):
         """Yield every scope of the model: the main graph, functions, and all bodies."""
         for top in (self, *self.local_functions):
             yield from top.scopes()
+
+    def count_nodes(self) -> int:
+        """Count the operators in all scopes; Constant nodes are no operators here."""
+        return sum(len(scope.nodes) for scope in self.all_scopes())

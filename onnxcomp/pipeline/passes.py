@@ -90,7 +90,8 @@ class Pass(Options, ABC):
         """Rewrite ``model`` in place.
 
         Returns:
-            A verdict for every weight-like tensor. If none is ``changed``, the model was not.
+            A verdict for every weight-like tensor. If none is ``changed`` and no node
+            is gone, the model was not changed.
         """
 
     def offers(self, weight: Weight, context: Context) -> Iterator[Offer]:

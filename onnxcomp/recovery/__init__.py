@@ -11,6 +11,7 @@ from onnxcomp.recovery.refits import (
     refit_on_support,
     refit_scales,
 )
+from onnxcomp.recovery.sensitivity import output_errors
 from onnxcomp.recovery.sequence import repair_at_once, repair_in_sequence
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "damp",
     "gain_and_shift",
     "held_out_error",
+    "output_errors",
     "refit_before_relu",
     "refit_codebook",
     "refit_on_support",

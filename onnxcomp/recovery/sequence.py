@@ -67,7 +67,6 @@ def repair_at_once(
     repair: Repair,
     *,
     concerns: Callable[[Weight], bool],
-    progress: Callable[[float], None],
 ) -> None:
     """Repair layers by statistics of the original, each as if those before were unchanged.
 
@@ -77,11 +76,8 @@ def repair_at_once(
         statistics: Of the original.
         repair: Repairs one layer.
         concerns: Which weights are repaired.
-        progress: Told the share of the layers that is done.
     """
-    pairs = list(zip(layers(model), layers(original), strict=True))
     with one_thread():
-        for done, (layer, twin) in enumerate(pairs):
+        for layer, twin in zip(layers(model), layers(original), strict=True):
             if layer.uses and concerns(layer.weight):
                 repair(layer, twin, statistics.of(layer))
-            progress((done + 1) / len(pairs))

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from pydantic import Field
 
 from onnxcomp.errors import OptionError
-from onnxcomp.graph import StoreValues, copy_model, raise_opset
+from onnxcomp.graph import StoreValues, copy_model, count_bytes, raise_opset
 from onnxcomp.pipeline import Offer, Pass, Stage, change, skip
-from onnxcomp.recovery import add_bias, bias_bytes, repair_at_once, repair_in_sequence
-from onnxcomp.statistics import observe
 from onnxcomp.stores import FOLDING_LIMIT
 from passes.cluster.blocks import is_finite, relative_error
+from passes.cluster.calibrating import Calibration, reserved_bytes
+from passes.cluster.choosing import Allotment
 from passes.cluster.coding import (
     LOWEST_OPSET,
     Coding,
@@ -28,7 +28,6 @@ from passes.cluster.coding import (
 from passes.cluster.histogram import Histogram
 from passes.cluster.identical import share_identical
 from passes.cluster.kmeans import cluster_points
-from passes.cluster.refining import refine
 from passes.cluster.scales import root_mean_square, scaled_histogram
 
 if TYPE_CHECKING:
@@ -39,13 +38,12 @@ if TYPE_CHECKING:
 
     from onnxcomp.graph import Model, Weight
     from onnxcomp.pipeline import Context
-    from onnxcomp.statistics import InputStatistics, Layer
     from onnxcomp.verdicts import Verdict
 
 TOO_LARGE = "is larger than 1 GiB, and ONNX Runtime folds nothing that large"
 
-DATA_FREE_SHARE = 0.1
-"""Of the progress, where there is data."""
+MOST_TRIALS = 8
+"""Times that a budget is corrected for what it did not foresee."""
 
 OFFERED_BITS = (2, 3, 4, 6, 8)
 
@@ -57,11 +55,13 @@ class _Run:
     Attributes:
         seed: What all randomness comes from.
         common: The codebook that all share, where they do.
+        bits: Bits chosen for single weights, by the identity of their constants.
         tables: What decodings share, and the file has by now; a function has its own.
     """
 
     seed: int
     common: NDArray[np.float64] | None = None
+    bits: dict[int, int] = field(default_factory=dict)
     tables: defaultdict[str, set[tuple[object, ...]]] = field(
         default_factory=lambda: defaultdict(set)
     )
@@ -110,6 +110,16 @@ class Cluster(Pass):
     min_elements: Annotated[
         int, Field(ge=1, description="Leave tensors with fewer elements alone.")
     ] = 256
+    size_ratio: Annotated[
+        float | None,
+        Field(
+            gt=1, description="Choose bits for each tensor so that the file is so much smaller."
+        ),
+    ] = None
+    max_bytes: Annotated[
+        int | None,
+        Field(ge=1, description="Choose bits for each tensor so that the file has at most these."),
+    ] = None
     sequential: Annotated[
         bool,
         Field(description="With data, repair layers one after the other, each for its input."),
@@ -131,6 +141,16 @@ class Cluster(Pass):
                 f"{self.name}: granularity = 'group' has codebooks of its own and width 1; "
                 "use 'scale' or 'tensor'"
             )
+        if self.size_ratio is not None and self.max_bytes is not None:
+            raise OptionError(
+                f"{self.name}: size_ratio and max_bytes exclude each other; give one"
+            )
+        has_budget = self.size_ratio is not None or self.max_bytes is not None
+        if has_budget and (self.clusters or self.width > 1 or self.share == "model"):
+            raise OptionError(
+                f"{self.name}: size_ratio and max_bytes choose bits for each tensor; they need "
+                "width = 1, share = 'tensor' and no clusters"
+            )
         if self.share == "model" and self.width > 1:
             raise OptionError(f"{self.name}: share = 'model' needs width = 1")
 
@@ -142,78 +162,70 @@ class Cluster(Pass):
     def apply(self, model: Model, context: Context) -> list[Verdict]:
         """Cluster every weight that is worth it; with data, repair each for what it now gets."""
         raise_opset(model, LOWEST_OPSET)
+        original_bytes = count_bytes(model)
         verdicts = share_identical(model, self)
         original = copy_model(model)
         weights, skipped = self.candidates(model)
-        verdicts += skipped
         run = _Run(context.seed, self._common_codebook(weights))
+        limit = self._most_bytes(original_bytes)
+        if limit is None:
+            found = self._cluster(weights, run)
+        else:
+            found = self._cluster_within(limit, model, weights, run, context)
+        calibration = Calibration(
+            lambda weight, values: self._coding(weight, values, run)[0],
+            run.tables,
+            self.sequential,
+        )
+        calibration.run(model, original, found, context)
+        return [*verdicts, *skipped, *(found[id(weight.tensor)] for weight in weights)]
+
+    def _cluster(self, weights: Sequence[Weight], run: _Run) -> dict[int, Verdict]:
+        """Cluster weights without data; return verdicts by the identity of their constants."""
         # The largest pays for a table that others share, so that no small one is left for it.
-        found: dict[int, Verdict] = {}
-        for weight in sorted(weights, key=lambda each: -each.size):
-            found[id(weight.tensor)] = self._compress(weight, run)
-            context.progress(DATA_FREE_SHARE * len(found) / len(weights))
-        self._refine(model, original, run, found, context)
-        return verdicts + [found[id(weight.tensor)] for weight in weights]
+        largest_first = sorted(weights, key=lambda each: -each.size)
+        return {id(weight.tensor): self._compress(weight, run) for weight in largest_first}
 
-    def _refine(
-        self,
-        model: Model,
-        original: Model,
-        run: _Run,
-        found: dict[int, Verdict],
-        context: Context,
-    ) -> None:
-        """Code what was clustered once more, for the outputs of the layers."""
+    def _most_bytes(self, original_bytes: int) -> int | None:
+        """Return what the file may take; None where no budget is set."""
+        if self.size_ratio is not None:
+            return int(original_bytes / self.size_ratio)
+        return self.max_bytes
 
-        def concerns(weight: Weight) -> bool:
-            verdict = found.get(id(weight.tensor))
-            return verdict is not None and verdict.verdict == "changed" and bool(verdict.error)
+    def _cluster_within(
+        self, limit: int, model: Model, weights: Sequence[Weight], run: _Run, context: Context
+    ) -> dict[int, Verdict]:
+        """Choose bits for each weight so that the file keeps within a limit, and cluster.
 
-        def repair(layer: Layer, twin: Layer, inputs: InputStatistics) -> None:
-            key = id(layer.weight.tensor)
-            found[key] = self._recode(layer, twin.weight.load(), inputs, run, found[key])
-
-        def tell(share: float) -> None:
-            context.progress(DATA_FREE_SHARE + (1 - DATA_FREE_SHARE) * share)
-
-        if context.samples is not None and self.sequential:
-            repair_in_sequence(
-                model, original, context.samples, repair, concerns=concerns, progress=tell
-            )
-            return
-        statistics = context.statistics
-        if context.samples is not None:
-            statistics = observe(original, context.samples, tell)
-        if statistics is not None:
-            repair_at_once(model, original, statistics, repair, concerns=concerns, progress=tell)
-
-    def _recode(
-        self,
-        layer: Layer,
-        values: NDArray[Any],
-        inputs: InputStatistics,
-        run: _Run,
-        verdict: Verdict,
-    ) -> Verdict:
-        """Give a clustered weight better codes of the same size; return the new verdict."""
-        weight = layer.weight
-        if inputs.fit is None:
-            reason = f"{verdict.reason}; without data, since no sample runs its layer"
-            return verdict.model_copy(update={"reason": reason})
-        axis = weight.output_axis
-        refined = refine(layer, values, inputs, lambda each: self._code(each, axis, run)[0])
-        present = run.tables[weight.function]
-        store = refined.coding.store(values, weight.opset, present)
-        weight.tensor.values = StoreValues(store)
-        after = store.added_bytes(present)
-        how = f"{verdict.reason}; {refined.how}"
-        added = sum(bias_bytes(use, weight.dtype) for use in layer.uses)
-        if refined.shift.any() and after + added < verdict.bytes_before:
-            for use in layer.uses:
-                add_bias(use, refined.shift, weight.dtype)
-            after, how = after + added, f"{how}, mean corrected"
-        lost = relative_error(values, store.load())
-        return change(weight, how, before=verdict.bytes_before, after=after, error=lost)
+        Raises:
+            OptionError: It cannot.
+        """
+        concerned = [weight for weight in weights if self._unsuitable(weight) is None]
+        allotment = Allotment(
+            model,
+            concerned,
+            lambda weight, values, bits: self._code(values, weight.output_axis, run, bits)[0],
+            context,
+        )
+        plain = {id(weight.tensor): weight.tensor.held for weight in weights}
+        budget = limit - count_bytes(model) + sum(weight.tensor.nbytes for weight in concerned)
+        for _ in range(MOST_TRIALS):
+            bits = allotment.bits(budget)
+            if bits is None:
+                break
+            run.bits, run.tables = bits, defaultdict(set)
+            for weight in weights:
+                weight.tensor.values = plain[id(weight.tensor)]
+            found = self._cluster(weights, run)
+            excess = count_bytes(model) + reserved_bytes(model, found, context) - limit
+            if excess <= 0:
+                return found
+            budget -= excess
+        least = count_bytes(model)
+        raise OptionError(
+            f"{self.name}: a file of {limit} bytes cannot be reached; the smallest has about "
+            f"{least} (allow more, or cluster more tensors)"
+        )
 
     def offers(self, weight: Weight, context: Context) -> Iterator[Offer]:
         """Offer the weight at 2, 3, 4, 6 and 8 bits, otherwise as this pass is set up."""
@@ -236,7 +248,7 @@ class Cluster(Pass):
         if not is_finite(values):
             return skip(weight, "holds NaN or infinity")
         try:
-            coding, how = self._code(values, weight.output_axis, run)
+            coding, how = self._coding(weight, values, run)
         except ValueError as error:
             return skip(weight, str(error))
         present = run.tables[weight.function]
@@ -263,9 +275,16 @@ class Cluster(Pass):
             return TOO_LARGE
         return None
 
-    def _code(self, values: NDArray[Any], axis: int, run: _Run) -> tuple[Coding, str]:
-        size = self.codebook_size
-        exact = code_exactly(values, self.clusters or 2**self.bits)
+    def _coding(self, weight: Weight, values: NDArray[Any], run: _Run) -> tuple[Coding, str]:
+        """Code values of a weight at the bits that were chosen for it."""
+        bits = run.bits.get(id(weight.tensor))
+        return self._code(values, weight.output_axis, run, bits)
+
+    def _code(
+        self, values: NDArray[Any], axis: int, run: _Run, bits: int | None = None
+    ) -> tuple[Coding, str]:
+        size = self.codebook_size if bits is None else 2**bits
+        exact = code_exactly(values, size if self.width == 1 else self.clusters or 2**self.bits)
         if exact is not None:
             return exact, f"{len(exact.codebook.entries)} distinct values, stored exactly"
         if self.width > 1:

@@ -7,7 +7,7 @@ import pytest
 
 from onnxcomp import Context, load_model
 from onnxcomp.graph import model_proto
-from passes import Cluster
+from passes import Cluster, Simplify
 
 FOLDER = Path(__file__).parents[1] / "golden"
 
@@ -24,9 +24,18 @@ def listing(graph, indent=""):
             yield from listing(attribute.g, indent + "    ")
 
 
-@pytest.mark.parametrize("name", ["mlp", "tied", "if_bodies"])
-def test_golden(models, name):
+@pytest.mark.parametrize(
+    ("one", "name"),
+    [
+        (Cluster(bits=4), "mlp"),
+        (Cluster(bits=4), "tied"),
+        (Cluster(bits=4), "if_bodies"),
+        (Simplify(), "convnet"),
+    ],
+    ids=str,
+)
+def test_golden(models, one, name):
     model = load_model(models[name].proto)
-    Cluster(bits=4).apply(model, Context())
+    one.apply(model, Context())
     text = "\n".join(listing(model_proto(model).graph)) + "\n"
-    assert text == (FOLDER / f"cluster-{name}.txt").read_text(encoding="utf-8")
+    assert text == (FOLDER / f"{one.name}-{name}.txt").read_text(encoding="utf-8")

@@ -1,0 +1,81 @@
+"""How much each weight matters for what the model gives out, measured."""
+
+from __future__ import annotations
+
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from onnxcomp.graph import override, referring_bytes
+from onnxcomp.runtime import open_session
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from onnxcomp.graph import Constant, Model
+    from onnxcomp.runtime import Samples
+
+    Outputs = list[NDArray[np.float64]]
+
+SAMPLES = 16
+"""Samples, or complete feeds, that every changed weight is run on."""
+
+
+def output_errors(
+    model: Model,
+    changes: Sequence[tuple[Constant, NDArray[Any]]],
+    samples: Samples,
+    progress: Callable[[float], None] = lambda _: None,
+) -> list[float]:
+    """Measure what the outputs lose when one weight is changed, for each of several.
+
+    All weights are inputs of one session, so that none is loaded twice.
+
+    Args:
+        model: The model.
+        changes: Constants of it, each with other values.
+        samples: The first few of them are run.
+        progress: Told the share that is done.
+
+    Returns:
+        For each change the squared error of the float outputs, each relative to its own variance,
+        averaged over them.
+    """
+    names = [f"onnxcomp.weight.{place}" for place in range(len(changes))]
+    constants = {name: constant for name, (constant, _) in zip(names, changes, strict=True)}
+    data, folder = referring_bytes(override(model, constants))
+    session = open_session(data, threads=1, label="the model", folder=folder)
+    feeds = list(islice(samples.batched(1), SAMPLES))
+    plain = {name: constant.values for name, constant in constants.items()}
+
+    def run(weights: Mapping[str, NDArray[Any]]) -> Iterable[Outputs]:
+        for feed in feeds:
+            yield _floats(session.run({**feed, **weights}).values())
+
+    wanted = list(run(plain))
+    errors = []
+    for place, (name, (_, values)) in enumerate(zip(names, changes, strict=True)):
+        errors.append(_relative(wanted, run(plain | {name: values})))
+        progress((place + 1) / len(changes))
+    return errors
+
+
+def _floats(outputs: Iterable[NDArray[Any]]) -> Outputs:
+    return [each.astype(np.float64) for each in outputs if each.dtype.kind == "f"]
+
+
+def _relative(wanted: Sequence[Outputs], given: Iterable[Outputs]) -> float:
+    """Return the mean over the outputs of squared error by variance, all samples together."""
+    count = len(wanted[0])
+    missed, total = np.zeros(count), np.zeros(count)
+    means = [float(np.mean([each[place].mean() for each in wanted])) for place in range(count)]
+    for first, second in zip(wanted, given, strict=True):
+        for place, (one, other) in enumerate(zip(first, second, strict=True)):
+            if one.shape == other.shape:
+                missed[place] += np.sum(np.square(one - other))
+            total[place] += np.sum(np.square(one - means[place]))
+    known = total > 0
+    return float(np.mean(missed[known] / total[known])) if known.any() else 0.0

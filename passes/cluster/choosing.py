@@ -1,0 +1,198 @@
+"""Bits for each weight, so that a file of a given size loses as little as it can."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from onnxcomp.allocation import Option, allocate
+from onnxcomp.recovery import Feedback, Problem, output_errors
+from onnxcomp.statistics import InputStatistics, layers, one_thread, walk, watch_inputs
+from onnxcomp.stores import Codebook
+from passes.cluster.blocks import relative_error
+from passes.cluster.coding import Coding
+from passes.cluster.histogram import Histogram
+from passes.cluster.kmeans import cluster_points
+from passes.cluster.recoding import Grid
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from numpy.typing import NDArray
+
+    from onnxcomp.graph import Model, Weight
+    from onnxcomp.pipeline import Context
+    from onnxcomp.statistics import Layer
+
+    Floats = NDArray[np.float64]
+    Code = Callable[[Weight, NDArray[Any], int], Coding]
+
+CHOICES = (2, 3, 4, 5, 6, 8)
+"""Bits a weight that are weighed up."""
+
+PROBE = 4
+"""Bits at which it is measured what a weight matters."""
+
+ROWS = 128
+"""Outputs of a layer on which the error at each number of bits is measured."""
+
+
+@dataclass(frozen=True)
+class Curve:
+    """What one weight takes and costs at each of `CHOICES`.
+
+    Args:
+        nbytes: Bytes in the file.
+        errors: Squared error relative to the outputs of the layer, or to the weight where they
+            are not known.
+    """
+
+    nbytes: tuple[int, ...]
+    errors: tuple[float, ...]
+
+    def options(self, lost: float) -> list[Option]:
+        """Return the choices as the allocation takes them.
+
+        Args:
+            lost: What the model's outputs lose where this weight has `PROBE` bits.
+        """
+        at_probe = self.errors[CHOICES.index(PROBE)] or 1.0
+        costs = (lost * error / at_probe for error in self.errors)
+        return [Option(*pair) for pair in zip(self.nbytes, costs, strict=True)]
+
+
+class Allotment:
+    """Measured curves of several weights, from which bits are chosen for any budget.
+
+    Errors of layers are those after error feedback, on a part of their outputs. What they mean
+    for the model is measured by running it with one weight at a time coded coarsely; from there
+    the loss is taken to grow as the layer's own error does.
+
+    Args:
+        model: The model, before anything is clustered.
+        weights: Weights of it that will be clustered.
+        code: Codes values of a weight, without data, at some bits.
+        context: Samples, or statistics of the model; without either, errors of the weights stand
+            for those of the outputs.
+    """
+
+    def __init__(
+        self, model: Model, weights: Sequence[Weight], code: Code, context: Context
+    ) -> None:
+        self._weights = weights
+        found = {id(layer.weight.tensor): layer for layer in layers(model)}
+        chosen = [found[id(weight.tensor)] for weight in weights]
+        inputs = _inputs(model, chosen, context)
+        self._curves, probes = [], []
+        with one_thread():
+            for place, (layer, observed) in enumerate(zip(chosen, inputs, strict=True)):
+                problem = _problem(layer, observed)
+                self._curves.append(_curve(layer.weight, problem))
+                if context.samples is not None:
+                    probes.append(_probe(layer, problem, code))
+                context.progress((place + 1) / len(chosen))
+        self._losses = [curve.errors[CHOICES.index(PROBE)] for curve in self._curves]
+        if context.samples is not None:
+            changes = [
+                (weight.tensor, probe) for weight, probe in zip(weights, probes, strict=True)
+            ]
+            self._losses = output_errors(model, changes, context.samples, context.progress)
+
+    def bits(self, budget: int) -> dict[int, int] | None:
+        """Choose bits for each weight, by the identity of its constant; None if none fit.
+
+        Args:
+            budget: Bytes that all of them may take.
+        """
+        options = [
+            curve.options(lost) for curve, lost in zip(self._curves, self._losses, strict=True)
+        ]
+        chosen = allocate(options, budget)
+        if chosen is None:
+            return None
+        return {
+            id(weight.tensor): CHOICES[place]
+            for weight, place in zip(self._weights, chosen, strict=True)
+        }
+
+
+def _inputs(model: Model, chosen: Sequence[Layer], context: Context) -> list[InputStatistics]:
+    if context.samples is not None:
+        watches, inputs = watch_inputs(chosen)
+        walk((model,), watches, context.samples, context.progress)
+        return inputs
+    known = context.statistics
+    return [InputStatistics() if known is None else known.of(layer) for layer in chosen]
+
+
+def _problem(layer: Layer, inputs: InputStatistics) -> Problem | None:
+    moments = inputs.fit
+    if moments is None:
+        return None
+    # Not centred: the probe has nothing to correct its mean with.
+    return Problem.of(layer.form.to_matrices(layer.weight.load()), moments, shifts=False)
+
+
+def _curve(weight: Weight, problem: Problem | None) -> Curve:
+    sizes = tuple(_stored_bytes(weight, bits) for bits in CHOICES)
+    if problem is None:
+        rows = np.moveaxis(weight.load(), weight.output_axis, 0)
+        rows = rows.reshape(len(rows), -1)[:: max(1, len(rows) // (8 * ROWS))]
+        return Curve(
+            sizes, tuple(_rounding_error(rows.astype(np.float64), bits) for bits in CHOICES)
+        )
+    step = max(1, problem.weights.shape[1] // ROWS)
+    part = replace(problem, weights=problem.weights[:, ::step])
+    feedbacks = [Feedback(damped) for damped in problem.damped]
+    return Curve(sizes, tuple(_feedback_error(part, feedbacks, bits) for bits in CHOICES))
+
+
+def _feedback_error(problem: Problem, feedbacks: Sequence[Feedback], bits: int) -> float:
+    scale, rounded = _grid(problem.weights, bits)
+    found = np.stack(
+        [
+            feedback.round(weights / own, lambda columns, _: rounded(columns)) * own
+            for feedback, weights, own in zip(feedbacks, problem.weights, scale, strict=True)
+        ]
+    )
+    return problem.error(found)
+
+
+def _rounding_error(rows: Floats, bits: int) -> float:
+    scale, rounded = _grid(rows, bits)
+    return relative_error(rows, rounded((rows / scale).astype(np.float32)) * scale) ** 2
+
+
+def _grid(weights: Floats, bits: int) -> tuple[Floats, Callable[[Any], Any]]:
+    """Return a scale for each output, and what rounds scaled weights to the best codebook."""
+    scale = np.sqrt(np.mean(np.square(weights), axis=-1, keepdims=True))
+    scale = np.where(scale > 0, scale, 1.0)
+    histogram = Histogram()
+    histogram.add(weights / scale, np.square(scale))
+    entries = cluster_points(*histogram.points(), 2**bits).astype(np.float32)
+    limits = (entries[1:] + entries[:-1]) / 2
+    return scale, lambda columns: entries[np.searchsorted(limits, columns)]
+
+
+def _probe(layer: Layer, problem: Problem | None, code: Code) -> NDArray[Any]:
+    """Return a weight as it is with `PROBE` bits."""
+    values = layer.weight.load()
+    coding = code(layer.weight, values, PROBE)
+    if problem is not None:
+        grid = Grid(coding, layer.form, values.dtype)
+        coding = grid.recode(problem.weights, [Feedback(damped) for damped in problem.damped])
+    return coding.decoded(values)
+
+
+def _stored_bytes(weight: Weight, bits: int) -> int:
+    """Return what a weight takes in the file with a scale for each output."""
+    channels = [1] * len(weight.shape)
+    channels[weight.output_axis] = weight.shape[weight.output_axis]
+    coding = Coding(
+        np.zeros(weight.size, np.uint8),
+        Codebook(np.zeros((2**bits, 1), np.float32)),
+        scale=np.zeros(channels, np.float16),
+    )
+    return coding.store(weight.load(), weight.opset, ()).added_bytes(())
