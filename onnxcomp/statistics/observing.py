@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from itertools import repeat
 from typing import TYPE_CHECKING, Any, Protocol
 
+import numpy as np
 from threadpoolctl import threadpool_limits
 
 from onnxcomp.statistics.held_out import HeldOut
@@ -59,11 +60,16 @@ class InputStatistics:
         return moments
 
     def add(self, columns: NDArray[Any], original: NDArray[Any] | None, sample: Sample) -> None:
-        """Take in the columns of a sample, shape (groups, columns, width)."""
+        """Take in the columns of a sample, shape (groups, columns, width).
+
+        A sample whose columns are not finite, or whose squares are not, does not count.
+        """
         groups, count, width = columns.shape
-        if not count or width > WIDEST:
+        if not count or width > WIDEST or not _has_squares(columns):
             return
         paired = original is not None
+        if original is not None and not _has_squares(original):
+            return
         if sample.seed % HELD_OUT:
             self.moments = self.moments or Moments(groups, width, paired=paired)
             self.moments.add(columns, original)
@@ -213,6 +219,11 @@ def walk(
                 told = [watch.take for watch in watches[part]]
                 list(pool.map(_call, told, repeat(results[0][0]), zip(*cut, strict=True)))
                 progress((done + (count + 1) / samples.batched(1).batches) / len(parts))
+
+
+def _has_squares(columns: NDArray[Any]) -> bool:
+    with np.errstate(over="ignore", invalid="ignore"):
+        return bool(np.isfinite(np.vdot(columns, columns)))
 
 
 def _call(take: Callable[..., None], sample: Sample, sides: Sequence[Any]) -> None:
