@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from onnxcomp.graph import StoreValues
+from onnxcomp.graph import StoreValues, store_of
 from onnxcomp.pipeline import change
 from onnxcomp.recovery import (
     add_bias,
@@ -100,9 +100,15 @@ class Calibration:
             return verdict.model_copy(update={"reason": reason})
         refined = refine(layer, values, inputs, lambda each: self.code(weight, each))
         present = self.tables[weight.function]
-        store = refined.coding.store(values, weight.opset, present)
+        before, store = (
+            store_of(weight.tensor),
+            refined.coding.store(values, weight.opset, present),
+        )
+        assert before is not None  # noqa: S101 - it was clustered
         weight.tensor.values = StoreValues(store)
-        after, how = store.added_bytes(present), f"{verdict.reason}; {refined.how}"
+        # Whoever paid for a table that others share still does.
+        after = verdict.bytes_after + store.added_bytes(present) - before.added_bytes(present)
+        how = f"{verdict.reason}; {refined.how}"
         added = _shift_bytes(layer)
         if refined.shift.any() and after + added < verdict.bytes_before:
             for use in layer.uses:
