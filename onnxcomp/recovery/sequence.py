@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from onnxcomp.statistics import InputStatistics, layers, levels, one_thread, walk, watch_inputs
+from onnxcomp.statistics import (
+    InputStatistics,
+    layers,
+    levels,
+    one_thread,
+    recurring,
+    walk,
+    watch_inputs,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,7 +38,8 @@ def repair_in_sequence(
 
     Every level is observed anew, with all earlier repairs in effect, beside the original. No two
     layers of a level depend on each other: if both were repaired for one error upstream, it would
-    be made up for twice.
+    be made up for twice. So would it be if a layer that is used at several levels were repaired
+    for what its later uses get: such a layer is repaired for what the original gives it.
 
     Args:
         model: The model; ``repair`` changes it.
@@ -46,18 +55,27 @@ def repair_in_sequence(
         if layer.uses and concerns(layer.weight)
     ]
     twins = {id(layer): twin for layer, twin in pairs}
-    found = levels(model, [layer for layer, _ in pairs])
+    concerned = [layer for layer, _ in pairs]
+    found, again = levels(model, concerned), recurring(model, concerned)
     for done, level in enumerate(found):
-        originals = [twins[id(layer)] for layer in level]
-        watches, inputs = watch_inputs(level, originals)
 
         def tell(share: float, done: int = done) -> None:
             progress((done + share) / len(found))
 
-        walk((model, original), watches, samples, tell)
+        inputs: dict[int, InputStatistics] = {}
+        for alone in (True, False):
+            part = [layer for layer in level if (layer in again) == alone]
+            originals = [twins[id(layer)] for layer in part]
+            watches, observed = watch_inputs(*((originals,) if alone else (part, originals)))
+            if alone:
+                walk((original,), watches, samples)
+            else:
+                walk((model, original), watches, samples, tell)
+            inputs |= {id(layer): each for layer, each in zip(part, observed, strict=True)}
+        tell(1.0)
         with one_thread():
-            for layer, twin, observed in zip(level, originals, inputs, strict=True):
-                repair(layer, twin, observed)
+            for layer in level:
+                repair(layer, twins[id(layer)], inputs[id(layer)])
 
 
 def repair_at_once(

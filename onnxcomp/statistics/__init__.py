@@ -5,7 +5,7 @@ from onnxcomp.statistics.held_out import HeldOut
 from onnxcomp.statistics.layers import RECURRENT, Form, Layer, Use, layers
 from onnxcomp.statistics.moments import Moments
 from onnxcomp.statistics.observing import InputStatistics, one_thread, walk, watch_inputs
-from onnxcomp.statistics.order import levels
+from onnxcomp.statistics.order import levels, recurring
 from onnxcomp.statistics.ranges import Range
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "load_statistics",
     "observe",
     "one_thread",
+    "recurring",
     "walk",
     "watch_inputs",
 ]

@@ -22,14 +22,29 @@ def levels(model: Model, layers: Sequence[Layer]) -> list[list[Layer]]:
         model: The model.
         layers: Layers of it that have uses.
     """
+    sorted_layers: dict[int, list[Layer]] = {}
+    for layer, depths in zip(layers, _depths(model, layers), strict=True):
+        sorted_layers.setdefault(min(depths), []).append(layer)
+    return [sorted_layers[level] for level in sorted(sorted_layers)]
+
+
+def recurring(model: Model, layers: Sequence[Layer]) -> set[Layer]:
+    """Return the layers that are used at several levels, so that they may depend on themselves.
+
+    Args:
+        model: The model.
+        layers: Layers of it that have uses.
+    """
+    found = zip(layers, _depths(model, layers), strict=True)
+    return {layer for layer, depths in found if len(depths) > 1}
+
+
+def _depths(model: Model, layers: Sequence[Layer]) -> list[set[int]]:
+    """Return for each layer how many others lie before each of its uses."""
     using = {id(use.node) for layer in layers for use in layer.uses}
     depths: dict[int, int] = {}
     _walk(model, using, depths)
-    sorted_layers: dict[int, list[Layer]] = {}
-    for layer in layers:
-        level = min(depths[id(use.node)] for use in layer.uses)
-        sorted_layers.setdefault(level, []).append(layer)
-    return [sorted_layers[level] for level in sorted(sorted_layers)]
+    return [{depths[id(use.node)] for use in layer.uses} for layer in layers]
 
 
 def _walk(graph: Graph, using: set[int], depths: dict[int, int]) -> int:
