@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from observed import assert_columns, built, floats, layer_of, observed
 
 from onnxcomp import load_model
-from onnxcomp.statistics import RECURRENT, Form, layers, levels, load_statistics
+from onnxcomp.statistics import RECURRENT, Form, layers, levels, load_statistics, recurring
 
 
 def names(found):
@@ -91,6 +91,19 @@ def test_a_weight_of_several_layers_belongs_to_the_first():
         {"both": floats(4, 4), "between": floats(4, 4)},
     )
     assert levels_of(model) == [["both"], ["between"]]
+    found = layers(model)
+    assert recurring(model, found) == {found[0]}
+    # Without what is between, the second use still depends on the first.
+    assert recurring(model, found[:1]) == {found[0]}
+
+
+def test_a_weight_of_two_layers_side_by_side_does_not_recur():
+    model = built(
+        "a = MatMul (x, both)  b = MatMul (z, both)  y = Add (a, b)",
+        "(float[N,4] x, float[N,4] z) => (float[N,4] y)",
+        {"both": floats(4, 4)},
+    )
+    assert recurring(model, layers(model)) == set()
 
 
 def test_only_the_layers_given_make_levels():
