@@ -38,8 +38,8 @@ def repair_in_sequence(
 
     Every level is observed anew, with all earlier repairs in effect, beside the original. No two
     layers of a level depend on each other: if both were repaired for one error upstream, it would
-    be made up for twice. So would it be if a layer that is used at several levels were repaired
-    for what its later uses get: such a layer is repaired for what the original gives it.
+    be made up for twice. So would it be if a layer that depends on itself, by a later use or by
+    recurrence, were repaired for what it now gets: it is repaired for what the original gives it.
 
     Args:
         model: The model; ``repair`` changes it.

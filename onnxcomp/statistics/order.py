@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from onnxcomp.graph import bodies_of, ordered
+from onnxcomp.statistics.columns import HiddenStates
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,14 +30,18 @@ def levels(model: Model, layers: Sequence[Layer]) -> list[list[Layer]]:
 
 
 def recurring(model: Model, layers: Sequence[Layer]) -> set[Layer]:
-    """Return the layers that are used at several levels, so that they may depend on themselves.
+    """Return the layers that depend on themselves: those of several levels, and of hidden states.
 
     Args:
         model: The model.
         layers: Layers of it that have uses.
     """
     found = zip(layers, _depths(model, layers), strict=True)
-    return {layer for layer, depths in found if len(depths) > 1}
+    return {
+        layer
+        for layer, depths in found
+        if len(depths) > 1 or any(isinstance(use.view, HiddenStates) for use in layer.uses)
+    }
 
 
 def _depths(model: Model, layers: Sequence[Layer]) -> list[set[int]]:
