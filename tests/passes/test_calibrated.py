@@ -92,7 +92,7 @@ def test_better_on_what_it_has_not_seen(models, name, gain, sequential):
         assert re.fullmatch(rf"8 clusters, a scale per channel; {HOW}", each.reason)
 
 
-@pytest.mark.parametrize("name", ["mlp", "if_bodies"])
+@pytest.mark.parametrize("name", ["mlp", "if_bodies", "recurrent"])
 def test_layer_by_layer_is_better_than_all_at_once(models, name):
     small = models[name]
     feeds, unseen = feeds_for(small, 40, seed=1), feeds_for(small, 12, seed=2)

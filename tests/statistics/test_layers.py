@@ -97,6 +97,12 @@ def test_a_weight_of_several_layers_belongs_to_the_first():
     assert recurring(model, found[:1]) == {found[0]}
 
 
+def test_what_multiplies_hidden_states_recurs(models):
+    model = load_model(models["recurrent"].proto)
+    some = [layer for layer in layers(model) if layer.uses]
+    assert {layer.name for layer in recurring(model, some)} == {"lstm_r", "gru_r"}
+
+
 def test_a_weight_of_two_layers_side_by_side_does_not_recur():
     model = built(
         "a = MatMul (x, both)  b = MatMul (z, both)  y = Add (a, b)",
