@@ -7,10 +7,13 @@ import pytest
 
 from onnxcomp import Context, compress, load_model
 from onnxcomp.graph import model_bytes, weights
+from onnxcomp.recovery import Feedback
 from onnxcomp.runtime import open_session, read_samples
-from onnxcomp.statistics import load_statistics, observe
+from onnxcomp.statistics import Form, load_statistics, observe
 from onnxcomp.testing.small_model import parsed
 from passes import Cluster
+from passes.cluster.coding import code_vectors
+from passes.cluster.recoding import Grid
 
 HOW = r"(nearest codes|error feedback|error feedback after refit)(, mean corrected)?"
 FORMS = (
@@ -146,6 +149,22 @@ def lone(weight, body="y = MatMul (x, w)"):
     text = f"""<ir_version: 8, opset_import: ["" : 17]>
         lone (float[N,{rows}] x) => (float[N,{columns}] y) {{ {body} }}"""
     return parsed(text, {"w": weight})
+
+
+@pytest.mark.parametrize("axis", [None, 0])
+def test_a_vector_is_chosen_by_what_it_costs_at_the_outputs(axis):
+    random = np.random.default_rng(0)
+    values = random.standard_normal((60, 2)).astype(np.float32)
+    form = Form((60, 2), (60, 2), (0, 1), (1, 60, 2))
+    coding = code_vectors(values, 8, 2, "float32", axis=axis, seed=0)
+    second = np.array([[1.0, 0.9], [0.9, 1.0]])
+    found = Grid(coding, form, values.dtype).recode(values[None], [Feedback(second, 2)])
+    scale = 1 if coding.scale is None else coding.scale
+    every = scale * coding.codebook.entries[:, None]
+    missed = values - every
+    costs = np.einsum("eoi,ij,eoj->eo", missed, second, missed)
+    assert np.array_equal(found.codes, costs.argmin(axis=0))
+    assert not np.array_equal(found.codes, coding.codes)
 
 
 def test_means_are_those_of_the_original():

@@ -73,6 +73,16 @@ def test_the_cost_is_never_above_that_of_rounding_each_column_by_itself(seed):
     assert cost(weights - found, damped) <= 5 * (STEP / 2) ** 2 * conditional.sum() * 1.001
 
 
+@pytest.mark.parametrize("width", [1, 4])
+def test_blocks_do_not_matter(width, monkeypatch):
+    random = np.random.default_rng(6)
+    feedback = Feedback(damp(second_moment(random, 32), 10**6), width)
+    weights = random.standard_normal((5, 32))
+    whole = feedback.round(weights, on_grid)
+    monkeypatch.setattr("onnxcomp.recovery.feedback.BLOCK", 8)
+    assert np.array_equal(feedback.round(weights, on_grid), whole)
+
+
 def test_without_correlation_it_is_the_nearest():
     random = np.random.default_rng(0)
     weights = random.standard_normal((6, 20))
