@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from onnxcomp.recovery.problems import extended
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -25,11 +27,11 @@ def held_out_error(
         shift: What the repaired layer adds, shape (groups, outputs).
         columns: What both multiply: the repaired layer its own, the original the original's.
     """
-    own, original = columns.columns[0], columns.columns[-1]
+    own, original = columns.columns, columns.original
     wrong, total = 0.0, 0.0
     for group, (first, second) in enumerate(zip(weights, found, strict=True)):
         place = group if len(own) > 1 else 0
-        wanted = original[place].astype(np.float64) @ first.T
+        wanted = original[place].astype(np.float64) @ extended(first, original.shape[2]).T
         given = own[place].astype(np.float64) @ second.T + shift[group]
         wrong += float(np.sum(np.square(wanted - given)))
         total += float(np.sum(np.square(wanted - wanted.mean(axis=0))))

@@ -28,14 +28,15 @@ class Problem:
 
     Here x0 is what the original multiplies its weights W with, and x what came of it after the
     layers before were changed. For any V the best shift is known, and what remains is a problem
-    in the centred moments.
+    in the centred moments. Where x0 has more elements, the others are what the outputs should
+    make up for besides, one each.
 
     Args:
         weights: W, shape (groups, outputs, inputs).
         second: Centred mean of x x', shape (groups, inputs, inputs).
-        cross: Centred mean of x0 x', likewise.
+        cross: Centred mean of x0 x', shape (groups, inputs or inputs + outputs, inputs).
         mean: Mean of x, shape (groups, inputs).
-        original_mean: Mean of x0, likewise.
+        original_mean: Mean of x0, shape (groups, inputs or inputs + outputs).
         count: Columns that these are means of.
         shifts: Whether there can be a shift; if not, moments are not centred.
     """
@@ -86,7 +87,8 @@ class Problem:
         """
         result = np.empty_like(self.weights)
         for group, (weights, damped) in enumerate(zip(self.weights, self.damped, strict=True)):
-            right = weights @ (self.cross[group] + damped - self.second[group])
+            right = extended(weights, self.cross.shape[1]) @ self.cross[group]
+            right += weights @ (damped - self.second[group])
             try:
                 result[group] = cho_solve(cho_factor(damped), right.T).T
             except LinAlgError:
@@ -102,7 +104,8 @@ class Problem:
         """
         if not self.shifts:
             return np.zeros(self.weights.shape[:2])
-        wanted: Floats = np.einsum("goi,gi->go", self.weights, self.original_mean)
+        original = np.stack([extended(each, self.cross.shape[1]) for each in self.weights])
+        wanted: Floats = np.einsum("goi,gi->go", original, self.original_mean)
         shift: Floats = wanted - np.einsum("goi,gi->go", found, self.mean)
         return shift
 
@@ -117,3 +120,15 @@ class Problem:
             wrong += float(np.vdot(missed @ second, missed))
             total += float(np.vdot(weights @ second, weights))
         return max(wrong, 0.0) / total if total > 0 else 0.0
+
+
+def extended(weights: NDArray[np.floating], width: int) -> NDArray[np.floating]:
+    """Return weights, shape (outputs, inputs), that pass on what columns hold beyond inputs.
+
+    Args:
+        weights: Shape (outputs, inputs).
+        width: Elements of the columns: as many as inputs, or inputs and outputs together.
+    """
+    if width == weights.shape[1]:
+        return weights
+    return np.hstack([weights, np.eye(len(weights), dtype=weights.dtype)])

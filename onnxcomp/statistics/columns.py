@@ -43,6 +43,21 @@ class View(Protocol):
         """
         ...
 
+    def rows(
+        self, array: NDArray[Any], mask: NDArray[Any] | None, random: np.random.Generator
+    ) -> Columns:
+        """Return what a tensor of the outputs' shape holds for the same columns.
+
+        Args:
+            array: The tensor.
+            mask: As for `columns`.
+            random: As for `columns`, from the same start.
+
+        Returns:
+            Shape (columns, outputs).
+        """
+        ...
+
 
 @dataclass(frozen=True)
 class Features:
@@ -64,14 +79,20 @@ class Features:
     ) -> Columns:
         """Return columns, shape (groups, columns, features / groups)."""
         (array,) = arrays
+        rows = self.rows(array, mask, random)
+        return rows.reshape(len(rows), self.groups, -1).transpose(1, 0, 2)
+
+    def rows(
+        self, array: NDArray[Any], mask: NDArray[Any] | None, random: np.random.Generator
+    ) -> Columns:
+        """Return rows of features, shape (columns, features)."""
         # A matrix on the left may multiply a vector, all of whose axes are features.
         moved = array if array.ndim == 1 else np.moveaxis(array, self.axis, -1)
         rows = moved.reshape(-1, moved.shape[-1])
         kept = _kept_rows(moved.shape[:-1], mask)
         if kept is None:
             kept = np.arange(len(rows))
-        rows = rows[kept[_picked(len(kept), random)]].astype(np.float32)
-        return rows.reshape(len(rows), self.groups, -1).transpose(1, 0, 2)
+        return rows[kept[_picked(len(kept), random)]].astype(np.float32)
 
 
 @dataclass(frozen=True)
@@ -128,6 +149,14 @@ class Patches:
         grouped: Columns = patches.reshape(shape).transpose(2, 0, 3, 1)
         return grouped.reshape(self.groups, len(picked), -1)
 
+    def rows(
+        self, array: NDArray[Any], mask: NDArray[Any] | None, random: np.random.Generator
+    ) -> Columns:
+        """Return what lies where the kernel gives its outputs, shape (columns, channels)."""
+        del mask
+        rows = np.moveaxis(array, 1, -1).reshape(-1, array.shape[1])
+        return rows[_picked(len(rows), random)].astype(np.float32)
+
     def _taps(self) -> zip[tuple[int, int]]:
         return zip(self.dilations, self.kernel, strict=True)
 
@@ -175,6 +204,14 @@ class HiddenStates:
             directions.append(before.reshape(-1, before.shape[-1]))
         stacked = np.stack(directions)
         return stacked[:, _picked(stacked.shape[1], random)].astype(np.float32)
+
+    def rows(
+        self, array: NDArray[Any], mask: NDArray[Any] | None, random: np.random.Generator
+    ) -> Columns:
+        """Return states, shape (columns, directions * width)."""
+        del mask
+        rows = np.moveaxis(array, 1, 2).reshape(array.shape[0] * array.shape[2], -1)
+        return rows[_picked(len(rows), random)].astype(np.float32)
 
 
 def _picked(count: int, random: np.random.Generator) -> NDArray[np.intp]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from typing import Self
 
     from numpy.typing import NDArray
@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 MOST_KEPT = 1024
 
+SIDES = ("columns", "original")
+"""Names of the columns in a file."""
+
 
 class HeldOut:
     """A random sample of at most `MOST_KEPT` columns, the same in whatever order they come.
@@ -23,13 +26,31 @@ class HeldOut:
     Every column draws a number; those with the lowest ones are kept (bottom-k sampling, Cohen
     and Kaplan, 2007), so that samples of two halves merge to that of the whole.
 
-    Attributes:
-        columns: Shape (sides, groups, kept, width); sides are x and, where it is known, x0.
+    Args:
+        groups: Groups of columns.
+        width: Elements of a column.
+        original_width: Elements of the original's column that comes with each; 0 for none.
     """
 
-    def __init__(self, sides: int, groups: int, width: int) -> None:
-        self.columns: Columns = np.empty((sides, groups, 0, width), np.float32)
+    def __init__(self, groups: int, width: int, original_width: int = 0) -> None:
+        widths = (width, original_width) if original_width else (width,)
+        self._sides: list[Columns] = [np.empty((groups, 0, each), np.float32) for each in widths]
         self._drawn: NDArray[np.float64] = np.empty((0,))
+
+    @property
+    def columns(self) -> Columns:
+        """The columns, shape (groups, kept, width)."""
+        return self._sides[0]
+
+    @property
+    def original(self) -> Columns:
+        """The original's, shape (groups, kept, original width); the same without an original."""
+        return self._sides[-1]
+
+    @property
+    def paired(self) -> bool:
+        """Whether columns come with the original's."""
+        return len(self._sides) > 1
 
     def add(self, columns: Columns, original: Columns | None, random: np.random.Generator) -> None:
         """Take in columns, shape (groups, columns, width), perhaps with the original's."""
@@ -39,28 +60,31 @@ class HeldOut:
         else:
             near = np.arange(len(drawn))
         sides = [columns] if original is None else [columns, original]
-        self._keep(np.stack([side[:, near] for side in sides]), drawn[near])
+        self._keep([side[:, near] for side in sides], drawn[near])
 
     def merge(self, other: Self) -> None:
         """Take in all that another has seen."""
-        self._keep(other.columns, other._drawn)
+        self._keep(other._sides, other._drawn)
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Return the columns as arrays, for a file."""
-        return {"columns": self.columns, "drawn": self._drawn}
+        return {"drawn": self._drawn, **dict(zip(SIDES, self._sides, strict=False))}
 
     @classmethod
     def of_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> Self:
         """Return what `arrays` gave."""
-        sides, groups, _, width = arrays["columns"].shape
-        made = cls(sides, groups, width)
-        made.columns, made._drawn = arrays["columns"], arrays["drawn"]
+        sides = [arrays[name] for name in SIDES if name in arrays]
+        made = cls(*sides[0].shape[::2])
+        made._sides, made._drawn = sides, arrays["drawn"]
         return made
 
-    def _keep(self, columns: Columns, drawn: NDArray[np.float64]) -> None:
+    def _keep(self, sides: Sequence[Columns], drawn: NDArray[np.float64]) -> None:
         if not len(drawn):
             return
         drawn = np.concatenate([self._drawn, drawn])
         lowest = np.argsort(drawn, kind="stable")[:MOST_KEPT]
         self._drawn = drawn[lowest]
-        self.columns = np.concatenate([self.columns, columns], axis=2)[:, :, lowest]
+        self._sides = [
+            np.concatenate(pair, axis=1)[:, lowest]
+            for pair in zip(self._sides, sides, strict=True)
+        ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from math import prod
 from typing import TYPE_CHECKING, Any
 
@@ -77,6 +78,26 @@ class Use:
         """What the operator reads beside the weight, and what it gives, where it gives that."""
         read = self.node.inputs[_other_place(self.node, self.place)]
         return (read, *(each for each in self.node.outputs[:1] if each.name))
+
+    @cached_property
+    def addend(self) -> gs.Tensor | None:
+        """What is added to all that the operator gives, after its bias: the residual of a block.
+
+        It is known for matrix products and convolutions of one group.
+        """
+        if self.node.op not in {"MatMul", "Gemm", "Conv"} or self.form.matrices[0] > 1:
+            return None
+        output = self.node.outputs[0]
+        for _ in range(2):
+            given = any(output is each for each in self.scope.outputs)
+            if given or len(output.outputs) != 1 or output.outputs[0].op != "Add":
+                return None
+            added = output.outputs[0]
+            other = added.inputs[int(added.inputs[0] is output)]
+            if not isinstance(other, Constant):
+                return other
+            output = added.outputs[0]
+        return None
 
 
 @dataclass(frozen=True, eq=False)

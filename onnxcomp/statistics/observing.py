@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from typing import Self
 
+    import onnx_graphsurgeon as gs
     from numpy.typing import NDArray
 
     from onnxcomp.graph import Model
@@ -54,9 +55,10 @@ class InputStatistics:
         """What repairs are made from: the held-out columns only where there is nothing else."""
         if self.moments is not None or self.held_out is None:
             return self.moments
-        sides = self.held_out.columns
-        moments = Moments(*sides.shape[1::2], paired=len(sides) > 1)
-        moments.add(sides[0], sides[1] if len(sides) > 1 else None)
+        groups, _, width = self.held_out.columns.shape
+        original = self.held_out.original if self.held_out.paired else None
+        moments = Moments(groups, width, 0 if original is None else original.shape[2])
+        moments.add(self.held_out.columns, original)
         return moments
 
     def add(self, columns: NDArray[Any], original: NDArray[Any] | None, sample: Sample) -> None:
@@ -67,14 +69,14 @@ class InputStatistics:
         groups, count, width = columns.shape
         if not count or width > WIDEST or not _has_squares(columns):
             return
-        paired = original is not None
         if original is not None and not _has_squares(original):
             return
+        beside = 0 if original is None else original.shape[2]
         if sample.seed % HELD_OUT:
-            self.moments = self.moments or Moments(groups, width, paired=paired)
+            self.moments = self.moments or Moments(groups, width, beside)
             self.moments.add(columns, original)
         else:
-            self.held_out = self.held_out or HeldOut(1 + paired, groups, width)
+            self.held_out = self.held_out or HeldOut(groups, width, beside)
             self.held_out.add(columns, original, sample.random())
 
     def merge(self, other: InputStatistics) -> None:
@@ -129,6 +131,10 @@ class Watch(Protocol):
 class InputWatch:
     """Watches what operators multiply a weight with.
 
+    Beside an original, and where something is added to what the only operator gives (the
+    residual of a block), the original's columns are followed by what the model's lacks of it:
+    W x0 and that together are what the operator should give, so that it makes up for both.
+
     Args:
         uses: The operators, for the model and perhaps for its original.
         statistics: What is summed up.
@@ -139,22 +145,32 @@ class InputWatch:
 
     def places(self, side: int) -> list[Place]:
         """Return the operators' inputs."""
-        return [(tensor, use.scope) for use in self.uses[side] for tensor in use.tensors]
+        return [(tensor, use.scope) for use in self.uses[side] for tensor in self._of(use)]
 
     def take(self, sample: Sample, sides: Sequence[Sequence[NDArray[Any]]]) -> None:
         """Take in the columns that the operators multiply with."""
         start = 0
         for use in self.uses[0]:
-            part = slice(start, start + len(use.tensors))
+            part = slice(start, start + len(self._of(use)))
             start = part.stop
-            if not all(array.size for arrays in sides for array in arrays[part]):
-                continue
-            cut = [
-                use.view.columns(arrays[part], sample.mask, sample.random()) for arrays in sides
-            ]
+            arrays = [side[part] for side in sides]
+            shapes = [[array.shape for array in side] for side in arrays]
             # Sizes that depend on values may differ, and then no column has a counterpart.
-            if cut[0].shape == cut[-1].shape:
-                self.statistics.add(cut[0], cut[1] if len(cut) > 1 else None, sample)
+            if all(array.size for array in arrays[0]) and shapes[0] == shapes[-1]:
+                self._add(use, arrays, sample)
+
+    def _of(self, use: Use) -> tuple[gs.Tensor, ...]:
+        is_single = len(self.uses) > 1 and len(self.uses[0]) == 1
+        return (*use.tensors, use.addend) if is_single and use.addend is not None else use.tensors
+
+    def _add(self, use: Use, sides: list[Sequence[NDArray[Any]]], sample: Sample) -> None:
+        count = len(use.tensors)
+        cut = [use.view.columns(side[:count], sample.mask, sample.random()) for side in sides]
+        original = cut[1] if len(cut) > 1 else None
+        if len(sides[0]) > count:
+            rows = [use.view.rows(side[-1], sample.mask, sample.random()) for side in sides]
+            original = np.concatenate([cut[1], (rows[1] - rows[0])[None]], axis=2)
+        self.statistics.add(cut[0], original, sample)
 
 
 def watch_inputs(
@@ -172,7 +188,9 @@ def watch_inputs(
     found = []
     for place, layer in enumerate(layers):
         uses = (layer.uses,) if originals is None else (layer.uses, originals[place].uses)
-        key = tuple((use.view, id(use.scope), *map(id, use.tensors)) for use in layer.uses)
+        key = tuple(
+            (use.view, id(use.scope), id(use.addend), *map(id, use.tensors)) for use in layer.uses
+        )
         found.append(watches.setdefault(key, InputWatch(uses, InputStatistics())).statistics)
     return [watch for watch in watches.values() if watch.uses[0]], found
 
