@@ -83,9 +83,13 @@ class Use:
     def addend(self) -> gs.Tensor | None:
         """What is added to all that the operator gives, after its bias: the residual of a block.
 
-        It is known for matrix products and convolutions of one group.
+        It is known for matrix products and convolutions of one group, where nothing is scaled
+        and features lie on one axis before and after.
         """
         if self.node.op not in {"MatMul", "Gemm", "Conv"} or self.form.matrices[0] > 1:
+            return None
+        is_turned = self.node.op == "Gemm" and self.view != Features(-1 if self.place else -2)
+        if is_turned or self.node.attrs.get("alpha", 1.0) != 1:
             return None
         output = self.node.outputs[0]
         for _ in range(2):
@@ -93,6 +97,8 @@ class Use:
             if given or len(output.outputs) != 1 or output.outputs[0].op != "Add":
                 return None
             added = output.outputs[0]
+            if all(added is not each for each in self.scope.nodes):
+                return None
             other = added.inputs[int(added.inputs[0] is output)]
             if not isinstance(other, Constant):
                 return other

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from threadpoolctl import threadpool_limits
 
+from onnxcomp.statistics.columns import Features
 from onnxcomp.statistics.held_out import HeldOut
 from onnxcomp.statistics.moments import Moments
 from onnxcomp.statistics.streaming import portions, stream
@@ -168,9 +169,30 @@ class InputWatch:
         cut = [use.view.columns(side[:count], sample.mask, sample.random()) for side in sides]
         original = cut[1] if len(cut) > 1 else None
         if len(sides[0]) > count:
-            rows = [use.view.rows(side[-1], sample.mask, sample.random()) for side in sides]
-            original = np.concatenate([cut[1], (rows[1] - rows[0])[None]], axis=2)
+            lacking = _lacking(use, sides, sample)
+            wanted = (cut[1].shape[1], use.form.matrices[1])
+            if lacking is None or lacking.shape != wanted:
+                lacking = np.zeros(wanted, np.float32)
+            original = np.concatenate([cut[1], lacking[None]], axis=2)
         self.statistics.add(cut[0], original, sample)
+
+
+def _lacking(
+    use: Use, sides: Sequence[Sequence[NDArray[Any]]], sample: Sample
+) -> NDArray[Any] | None:
+    """Return what is added in the original and not in the model, shape (columns, outputs).
+
+    None where one value is added in several places, which is no residual.
+    """
+    read, added = sides[0][0], sides[0][-1]
+    if read.ndim != added.ndim:
+        return None
+    if isinstance(use.view, Features):
+        moved = [np.moveaxis(each, use.view.axis, -1).shape[:-1] for each in (read, added)]
+        if moved[0] != moved[1]:
+            return None
+    rows = [use.view.rows(side[-1], sample.mask, sample.random()) for side in sides]
+    return rows[1] - rows[0]
 
 
 def watch_inputs(
@@ -189,7 +211,8 @@ def watch_inputs(
     for place, layer in enumerate(layers):
         uses = (layer.uses,) if originals is None else (layer.uses, originals[place].uses)
         key = tuple(
-            (use.view, id(use.scope), id(use.addend), *map(id, use.tensors)) for use in layer.uses
+            (use.view, id(use.scope), *map(id, use.tensors), originals and id(use.addend))
+            for use in layer.uses
         )
         found.append(watches.setdefault(key, InputWatch(uses, InputStatistics())).statistics)
     return [watch for watch in watches.values() if watch.uses[0]], found
