@@ -106,6 +106,37 @@ def test_layer_by_layer_is_better_than_all_at_once(models, name):
     assert found[0] > found[1]
 
 
+BLOCKS = {
+    "residual": "a = MatMul (x, w) r = Add (a, x) g = Tanh (r) b = MatMul (g, v) y = Add (b, r)",
+    "gated": "a = MatMul (x, w) g = Tanh (a) b = MatMul (x, v) c = MatMul (g, u) y = Add (b, c)",
+    "side by side": "a = MatMul (x, w)  b = MatMul (x, v)  y = Add (a, b)",
+}
+
+
+@pytest.mark.parametrize("name", BLOCKS)
+def test_residuals(name, request):
+    if name == "side by side":
+        reason = "branches of one level that are summed up each make up for what both lack"
+        request.applymarker(pytest.mark.xfail(reason=reason, strict=True))
+    random = np.random.default_rng(0)
+    body = BLOCKS[name]
+    text = f"""<ir_version: 8, opset_import: ["" : 17]>
+        block (float[N,24] x) => (float[N,24] y) {{ {body} }}"""
+    weights = {
+        each: random.standard_normal((24, 24)) / 5 for each in "wvu" if f", {each})" in body
+    }
+    proto = parsed(text, {each: values.astype(np.float32) for each, values in weights.items()})
+    mixing = random.standard_normal((24, 24)) * np.linspace(0.05, 3, 24)[:, None] / 5
+    feeds = [
+        {"x": (random.standard_normal((8, 24)) @ mixing).astype(np.float32)} for _ in range(70)
+    ]
+    ratios = [
+        snr(proto, clustered(proto, feeds[:50], bits=3, sequential=way)[0], feeds[50:])
+        for way in (True, False)
+    ]
+    assert ratios[0] > ratios[1] - 0.5
+
+
 @pytest.mark.parametrize("options", FORMS, ids=str)
 def test_every_form(models, options):
     small = models["mlp"]

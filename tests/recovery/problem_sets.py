@@ -15,7 +15,7 @@ def mixed(random, count, width, groups=1):
 
 
 def moments_of(columns, original=None):
-    moments = Moments(len(columns), columns.shape[2], paired=original is not None)
+    moments = Moments(len(columns), columns.shape[2], 0 if original is None else original.shape[2])
     moments.add(columns, original)
     return moments
 

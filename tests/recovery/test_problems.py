@@ -128,8 +128,47 @@ def test_inputs_that_hardly_vary_beside_their_mean(size):
         assert np.all(np.diag(each) > 0)
 
 
+def with_residual(seed):
+    """Return a problem whose outputs should make up for a residual besides, and all its parts."""
+    random = np.random.default_rng(seed)
+    original, residual = mixed(random, 400, 6), mixed(random, 400, 4)
+    columns = original + np.float32(0.3) * mixed(random, 400, 6)
+    residual += columns[:, :, :4]
+    weights = random.standard_normal((1, 4, 6))
+    beside = np.concatenate([original, residual], axis=2)
+    problem = Problem.of(weights, moments_of(columns, beside), shifts=True)
+    wanted = original[0].astype(np.float64) @ weights[0].T + residual[0]
+    return problem, weights, columns[0].astype(np.float64), wanted, beside
+
+
+def test_a_residual_is_made_up_for():
+    problem, weights, columns, wanted, _ = with_residual(11)
+    found = problem.target()
+    shift = problem.shift(found)
+    assert (columns @ found[0].T + shift[0]).mean(axis=0) == pytest.approx(wanted.mean(axis=0))
+
+    def lost(matrix):
+        missed = columns @ matrix.T - wanted
+        ridge = problem.damped[0] - problem.second[0]
+        return missed.var(axis=0).sum() + cost(matrix - weights[0], ridge)
+
+    least = lost(found[0])
+    random = np.random.default_rng(12)
+    for _ in range(20):
+        assert lost(found[0] + 1e-3 * random.standard_normal((4, 6))) > least
+
+
+def test_the_held_out_error_counts_a_residual():
+    _, weights, columns, wanted, beside = with_residual(13)
+    found, shift = 1.1 * weights, np.ones((1, 4))
+    missed = columns @ found[0].T + 1 - wanted
+    expected = np.square(missed).sum() / np.square(wanted - wanted.mean(axis=0)).sum()
+    kept = held(columns[None].astype(np.float32), beside)
+    assert held_out_error(weights, found, shift, kept) == pytest.approx(expected, rel=1e-5)
+
+
 def held(columns, original=None):
-    found = HeldOut(1 if original is None else 2, len(columns), columns.shape[2])
+    found = HeldOut(len(columns), columns.shape[2], 0 if original is None else original.shape[2])
     found.add(columns, original, np.random.default_rng(0))
     return found
 

@@ -59,7 +59,7 @@ def whole(statistics):
         first = statistics.moments.mean * count
         second = statistics.moments.second * count
     if statistics.held_out is not None:
-        columns = statistics.held_out.columns[0].astype(np.float64)
+        columns = statistics.held_out.columns.astype(np.float64)
         count += columns.shape[1]
         first += columns.sum(axis=1)
         second += columns.transpose(0, 2, 1) @ columns
@@ -69,7 +69,7 @@ def whole(statistics):
 def sizes_of(statistics):
     if statistics.moments is not None:
         return statistics.moments.mean.shape
-    return statistics.held_out.columns.shape[1::2]
+    return statistics.held_out.columns.shape[::2]
 
 
 def distance(found, expected):

@@ -57,7 +57,7 @@ def test_a_weight_with_two_uses_sees_the_columns_of_both(models):
     found = observed(model, small.feeds)
     statistics = found.of(layer)
     seen = 0 if statistics.moments is None else statistics.moments.count
-    seen += 0 if statistics.held_out is None else statistics.held_out.columns.shape[2]
+    seen += 0 if statistics.held_out is None else statistics.held_out.columns.shape[1]
     assert seen == 2 * sum(feed["ids"].size for feed in small.feeds)
 
 
@@ -204,7 +204,7 @@ def test_weights_of_one_name_keep_apart(models):
     rows = [3 * sum(feed["flag"] == taken for feed in small.feeds) for taken in (True, False)]
     assert of_then is not of_else
     for each, count in zip((of_then, of_else), rows, strict=True):
-        held = 0 if each.held_out is None else each.held_out.columns.shape[2]
+        held = 0 if each.held_out is None else each.held_out.columns.shape[1]
         assert held + (0 if each.moments is None else each.moments.count) == count
 
 

@@ -39,11 +39,14 @@ def test_columns_beside_those_of_the_original():
     statistics = beside(model, original, feeds)["second"]
     moments = statistics.moments
     assert moments.paired
-    assert statistics.held_out.columns.shape[0] == 2
+    assert statistics.held_out.paired
     # What is held out is exact, so that the rest can be told by what is missing from all.
     inputs = np.concatenate([feed["x"] for feed in feeds]).astype(np.float64)
     now, before = np.tanh(inputs @ other), np.tanh(inputs @ first)
-    kept, kept_before = statistics.held_out.columns[:, 0].astype(np.float64)
+    held_out = statistics.held_out
+    kept, kept_before = (
+        each[0].astype(np.float64) for each in (held_out.columns, held_out.original)
+    )
     count = moments.count
     assert count + len(kept) == len(inputs)
     assert distance(moments.mean[0], (now.sum(0) - kept.sum(0)) / count) < 1e-5
@@ -60,7 +63,9 @@ def test_the_held_out_columns_of_both_belong_together():
     model = changed(original, "first", 2 * first)
     feeds = [{"x": floats(9, 5) / 8} for _ in range(40)]
     held_out = beside(model, original, feeds)["second"].held_out
-    now, before = np.arctanh(held_out.columns[:, 0].astype(np.float64))
+    now, before = (
+        np.arctanh(each.astype(np.float64)) for each in (held_out.columns, held_out.original)
+    )
     assert now == pytest.approx(2 * before, rel=1e-3, abs=1e-4)
 
 
@@ -76,13 +81,13 @@ def test_pairs_of_a_convolution_are_cut_at_the_same_places():
     moments = statistics.moments
     assert moments.count % columns.MOST_COLUMNS == 0
     assert distance(moments.cross, moments.second) < 1e-5
-    assert np.array_equal(*statistics.held_out.columns)
+    assert np.array_equal(statistics.held_out.columns, statistics.held_out.original)
 
 
 @pytest.mark.parametrize("count", [1, 255, 256, 700])
 def test_paired_moments(count):
     now, before = floats(2, count, 4), floats(2, count, 4)
-    moments = Moments(2, 4, paired=True)
+    moments = Moments(2, 4, 4)
     for part in np.array_split(np.arange(count), 3):
         moments.add(now[:, part], before[:, part])
     exact, original = now.astype(np.float64), before.astype(np.float64)
@@ -123,7 +128,7 @@ def test_a_sample_for_which_the_original_branches_elsewhere_does_not_count():
             sign * (feed["x"] @ first).sum() > 0 and sign * (feed["x"] @ other).sum() > 0
             for feed in feeds
         )
-        held = found[name].held_out.columns.shape[2] if found[name].held_out else 0
+        held = found[name].held_out.columns.shape[1] if found[name].held_out else 0
         assert 0 < both < 40
         assert found[name].moments.count + held == 2 * both
 
@@ -138,7 +143,7 @@ def test_at_most_so_many_columns_of_a_sample():
     feeds = [{"x": ramp + np.float32(1e-6) * floats(1, 1, size)} for _ in range(30)]
     statistics = observed(model, feeds).inputs["w"]
     count = statistics.moments.count
-    held = statistics.held_out.columns[0, 0]
+    held = statistics.held_out.columns[0]
     assert count % columns.MOST_COLUMNS == 0
     assert len(held) <= 1024
     # The deviation of a uniform mean is 1 / sqrt(12 n); five of them are hardly ever exceeded.
@@ -269,3 +274,93 @@ def test_a_sample_that_cannot_be_summed_up_does_not_count(bad):
     spoiled = {"x": np.full((4, 3), bad, np.float32)}
     found = observed(model, [*feeds[:5], spoiled, *feeds[5:]]).inputs["w"]
     assert_columns(found, np.concatenate([feed["x"] for feed in feeds])[None])
+
+
+RESIDUALS = {
+    "matmul": ("b = MatMul (a, w)  y = Add (b, r)", (5, 4)),
+    "the other way round": ("b = MatMul (a, w)  y = Add (r, b)", (5, 4)),
+    "after a bias": ("b = MatMul (a, w)  d = Add (b, k)  y = Add (d, r)", (5, 4)),
+    "gemm": ("b = Gemm <transB = 1> (a, w)  y = Add (b, r)", (4, 5)),
+}
+
+
+@pytest.mark.parametrize("case", RESIDUALS.values(), ids=list(RESIDUALS))
+def test_what_the_residual_of_a_block_lacks(case):
+    body, shape = case
+    weights = {"p": floats(3, 5), "q": floats(3, 4), "w": floats(*shape), "k": floats(4)}
+    used = {name: each for name, each in weights.items() if name != "k" or "k" in body}
+    original = built(
+        f"a = MatMul (x, p)  r = MatMul (x, q)  {body}",
+        "(float[N,3] x) => (float[N,4] y)",
+        used,
+    )
+    others = {"p": floats(3, 5), "q": floats(3, 4)}
+    model = changed(changed(original, "p", others["p"]), "q", others["q"])
+    feeds = [{"x": floats(6, 3)} for _ in range(12)]
+    moments = beside(model, original, feeds)["w"].fit
+    assert moments.original_mean.shape == (1, 9)
+    # One sample in five is held out: what is linear in the second moment of x is not.
+    second = beside(model, original, feeds)["p"].fit.second[0]
+    lacking = weights["q"] - others["q"]
+    assert distance(moments.cross[0, :5], weights["p"].T @ second @ others["p"]) < 1e-4
+    assert distance(moments.cross[0, 5:], lacking.T @ second @ others["p"]) < 1e-4
+
+
+def test_the_residual_of_a_convolution():
+    original = built(
+        "a = Conv <pads = [1, 1]> (x, p)  r = Conv (x, q)"
+        "  b = Conv <pads = [1, 1]> (a, w)  y = Add (b, r)",
+        "(float[N,2,L] x) => (float[N,4,L] y)",
+        {"p": floats(3, 2, 3), "q": floats(4, 2, 1), "w": floats(4, 3, 3)},
+    )
+    model = changed(original, "q", np.zeros((4, 2, 1), np.float32))
+    feeds = [{"x": floats(2, 2, 9)} for _ in range(12)]
+    found = beside(model, original, feeds)
+    mean = layer_of(original, "q").weight.load()[:, :, 0] @ found["q"].fit.mean[0]
+    assert distance(found["w"].fit.original_mean[0, 9:], mean) < 1e-4
+
+
+NO_RESIDUALS = {
+    "spread over rows": ("r = Tanh (k)", "b = MatMul (x, w)", "c = Add (b, r)"),
+    "one number": ("r = ReduceMean <keepdims = 0> (x)", "b = MatMul (x, w)", "c = Add (b, r)"),
+    "turned": (
+        "r = MatMul (x, v)",
+        "t = Transpose (x)  b = Gemm <transA = 1> (t, w)",
+        "c = Add (b, r)",
+    ),
+    "scaled": ("r = MatMul (x, v)", "b = Gemm <alpha = 0.5> (x, w)", "c = Add (b, r)"),
+    "read twice": ("r = MatMul (x, v)", "b = MatMul (x, w)", "d = Add (b, r)  c = Mul (d, b)"),
+    "in a branch": (
+        "r = Tanh (x)",
+        "b = MatMul (x, w)",
+        """c = If (flag) <
+            then_branch = one () => (float[N,5] s) { u = Exp (r)  s = Add (b, u) },
+            else_branch = two () => (float[N,5] z) { z = Tanh (x) }
+        >""",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", NO_RESIDUALS.values(), ids=list(NO_RESIDUALS))
+def test_what_is_no_residual_does_no_harm(case):
+    weights = {"w": floats(5, 5), "v": floats(5, 5), "k": floats(1, 5)}
+    body = "  ".join([*case, "y = Identity (c)"])
+    used = {
+        name: each for name, each in weights.items() if f"({name})" in body or f", {name})" in body
+    }
+    model = built(body, "(float[N,5] x, bool flag) => (float[N,5] y)", used)
+    feeds = [{"x": floats(3, 5), "flag": np.array(object=True)} for _ in range(9)]
+    moments = beside(model, copy_model(model), feeds)["w"].fit
+    assert distance(moments.cross[:, :5], moments.second) < 1e-5
+    assert not moments.cross[:, 5:].any()
+
+
+def test_a_vector_for_each_image_is_no_residual():
+    model = built(
+        "t = Gemm (e, q)  r = Reshape (t, shape)  a = Conv (x, w)  y = Add (a, r)",
+        "(float[N,2,H,V] x, float[N,3] e) => (float[N,4,H2,V2] y)",
+        {"q": floats(3, 4), "shape": np.array([0, 4, 1, 1]), "w": floats(4, 2, 3, 3)},
+    )
+    feeds = [{"x": floats(2, 2, 5, 5), "e": floats(2, 3)} for _ in range(9)]
+    moments = beside(model, changed(model, "q", floats(3, 4)), feeds)["w"].fit
+    assert not moments.cross[:, 18:].any()

@@ -72,8 +72,8 @@ def test_what_was_read_can_be_merged(saved, statistics):
     found.merge(load_statistics(saved, MODEL))
     assert found.inputs["w"].moments.count == 2 * statistics.inputs["w"].moments.count
     assert np.array_equal(found.inputs["w"].moments.second, statistics.inputs["w"].moments.second)
-    assert found.inputs["w"].held_out.columns.shape[2] == (
-        2 * statistics.inputs["w"].held_out.columns.shape[2]
+    assert found.inputs["w"].held_out.columns.shape[1] == (
+        2 * statistics.inputs["w"].held_out.columns.shape[1]
     )
 
 
