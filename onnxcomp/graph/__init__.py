@@ -17,7 +17,7 @@ from onnxcomp.graph.loading import (
 from onnxcomp.graph.merging import merge_constants, merge_identical
 from onnxcomp.graph.model import Graph, Model, Node, Variable, bodies_of
 from onnxcomp.graph.opsets import raise_opset
-from onnxcomp.graph.order import ordered
+from onnxcomp.graph.order import ordered, read_by
 from onnxcomp.graph.overriding import override
 from onnxcomp.graph.rewriting import Load, rewritten
 from onnxcomp.graph.saving import save_model
@@ -49,6 +49,7 @@ __all__ = [
     "ordered",
     "override",
     "raise_opset",
+    "read_by",
     "referring_bytes",
     "rewritten",
     "save_model",

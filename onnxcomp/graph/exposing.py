@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
 
 from onnxcomp.graph.copying import copy_tensors_too
 from onnxcomp.graph.model import Node, Variable, bodies_of
+from onnxcomp.graph.overriding import feed
 from onnxcomp.graph.values import Constant
 
 if TYPE_CHECKING:
@@ -35,7 +37,10 @@ def why_hidden(model: Model, scope: Graph) -> str | None:
 
 
 def expose(
-    model: Model, tensors: Mapping[str, tuple[Tensor, Graph]], how: str = "Identity"
+    model: Model,
+    tensors: Mapping[str, tuple[Tensor, Graph]],
+    how: str = "Identity",
+    given: Mapping[str, tuple[Tensor, np.dtype[Any], int]] = MappingProxyType({}),
 ) -> Model:
     """Return a copy of a model whose outputs are some of its tensors, and nothing else.
 
@@ -47,8 +52,12 @@ def expose(
         model: The model; not changed, and its weights are shared.
         tensors: By the name of the output: a tensor of the model, and the scope that computes it.
         how: The operator that each goes through; ``Shape`` gives out shapes only.
+        given: Tensors of the main graph that are fed and not computed, with element type and
+            rank, by the names of the new inputs.
     """
     copied, twins = copy_tensors_too(model)
+    for name, (tensor, kind, rank) in given.items():
+        twins[id(tensor)] = feed(copied, twins[id(tensor)], Variable(name, kind, [None] * rank))
     owners = _owners(copied)
     scopes = dict(zip(map(id, model.scopes()), copied.scopes(), strict=True))
     outputs = []

@@ -10,7 +10,7 @@ from onnxcomp.graph.model import Variable
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from onnxcomp.graph.model import Model
+    from onnxcomp.graph.model import Model, Tensor
     from onnxcomp.graph.values import Constant
 
 
@@ -23,9 +23,16 @@ def override(model: Model, constants: Mapping[str, Constant]) -> Model:
     """
     copied, twins = copy_tensors_too(model)
     for name, constant in constants.items():
-        old = twins[id(constant)]
-        fed = Variable(name, constant.dtype, list(constant.shape))
-        for reader in list(old.outputs):
-            reader.inputs = [fed if each is old else each for each in reader.inputs]
-        copied.inputs = [*copied.inputs, fed]
+        feed(copied, twins[id(constant)], Variable(name, constant.dtype, list(constant.shape)))
     return copied
+
+
+def feed(model: Model, old: Tensor, fed: Variable) -> Variable:
+    """Let all readers of a tensor read a new input in its place; return the input."""
+    for reader in list(old.outputs):
+        reader.inputs = [fed if each is old else each for each in reader.inputs]
+    for scope in model.scopes():
+        if any(each is old for each in scope.outputs):
+            scope.outputs = [fed if each is old else each for each in scope.outputs]
+    model.inputs = [*model.inputs, fed]
+    return fed

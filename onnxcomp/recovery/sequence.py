@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from onnxcomp.statistics import (
     InputStatistics,
+    Order,
+    Relay,
     layers,
-    levels,
     one_thread,
-    recurring,
     walk,
     watch_inputs,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
 
     from onnxcomp.graph import Model, Weight
     from onnxcomp.runtime import Samples
@@ -55,27 +57,39 @@ def repair_in_sequence(
         if layer.uses and concerns(layer.weight)
     ]
     twins = {id(layer): twin for layer, twin in pairs}
-    concerned = [layer for layer, _ in pairs]
-    found, again = levels(model, concerned), recurring(model, concerned)
-    for done, level in enumerate(found):
+    orders = [
+        Order(model, [each[0] for each in pairs]),
+        Order(original, [each[1] for each in pairs]),
+    ]
+    inputs = _of_recurring(original, orders[0].recurring(), twins, samples)
+    levels = orders[0].levels()
+    with TemporaryDirectory(prefix="onnxcomp-") as folder:
+        relay = Relay(Path(folder), samples.batched(1).batches, (model, original))
+        for done, (number, level) in enumerate(levels.items()):
+            part = [layer for layer in level if id(layer) not in inputs]
+            watches, observed = watch_inputs(part, [twins[id(layer)] for layer in part])
+            keeper = relay.keeper([order.frontier(number) for order in orders])
+            walk(
+                (model, original),
+                [*watches, keeper],
+                samples,
+                lambda share, done=done: progress((done + share) / len(levels)),  # type: ignore[misc]
+                relay.starts,
+            )
+            relay.advance(keeper)
+            found = dict(zip(map(id, part), observed, strict=True)) | inputs
+            with one_thread():
+                for layer in level:
+                    repair(layer, twins[id(layer)], found[id(layer)])
 
-        def tell(share: float, done: int = done) -> None:
-            progress((done + share) / len(found))
 
-        inputs: dict[int, InputStatistics] = {}
-        for alone in (True, False):
-            part = [layer for layer in level if (layer in again) == alone]
-            originals = [twins[id(layer)] for layer in part]
-            watches, observed = watch_inputs(*((originals,) if alone else (part, originals)))
-            if alone:
-                walk((original,), watches, samples)
-            else:
-                walk((model, original), watches, samples, tell)
-            inputs |= {id(layer): each for layer, each in zip(part, observed, strict=True)}
-        tell(1.0)
-        with one_thread():
-            for layer in level:
-                repair(layer, twins[id(layer)], inputs[id(layer)])
+def _of_recurring(
+    original: Model, recurring: Sequence[Layer], twins: Mapping[int, Layer], samples: Samples
+) -> dict[int, InputStatistics]:
+    """Observe what the original gives to layers that depend on themselves."""
+    watches, observed = watch_inputs([twins[id(layer)] for layer in recurring])
+    walk((original,), watches, samples)
+    return dict(zip(map(id, recurring), observed, strict=True))
 
 
 def repair_at_once(

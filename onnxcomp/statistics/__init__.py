@@ -5,8 +5,9 @@ from onnxcomp.statistics.held_out import HeldOut
 from onnxcomp.statistics.layers import RECURRENT, Form, Layer, Use, layers
 from onnxcomp.statistics.moments import Moments
 from onnxcomp.statistics.observing import InputStatistics, one_thread, walk, watch_inputs
-from onnxcomp.statistics.order import levels, recurring
+from onnxcomp.statistics.order import Order
 from onnxcomp.statistics.ranges import Range
+from onnxcomp.statistics.relay import Relay
 
 __all__ = [
     "RECURRENT",
@@ -15,15 +16,15 @@ __all__ = [
     "InputStatistics",
     "Layer",
     "Moments",
+    "Order",
     "Range",
+    "Relay",
     "Statistics",
     "Use",
     "layers",
-    "levels",
     "load_statistics",
     "observe",
     "one_thread",
-    "recurring",
     "walk",
     "watch_inputs",
 ]

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from onnxcomp.graph import Model
     from onnxcomp.runtime import Samples
     from onnxcomp.statistics.layers import Layer, Use
+    from onnxcomp.statistics.relay import Start
     from onnxcomp.statistics.streaming import Place, Sample
 
 HELD_OUT = 5
@@ -229,6 +230,7 @@ def walk(
     watches: Sequence[Watch],
     samples: Samples,
     progress: Callable[[float], None] = lambda _: None,
+    starts: Sequence[Start] | None = None,
 ) -> None:
     """Run a model, perhaps beside its original, over samples, and let watches look on.
 
@@ -240,17 +242,19 @@ def walk(
         watches: Told of every sample, each in the same order.
         samples: Calibration samples.
         progress: Told the share that is done.
+        starts: For each model, what it is fed in place of its first nodes.
     """
     if not watches:
         return
-    parts = portions(models[0], [watch.places(0) for watch in watches], samples)
+    begin: Sequence[Start | None] = starts or [None] * len(models)
+    parts = portions(models[0], [watch.places(0) for watch in watches], samples, begin[0])
     sides = range(len(models))
     with ThreadPoolExecutor(WORKERS) as pool, one_thread():
         for done, part in enumerate(parts):
             wanted = [[watch.places(side) for watch in watches[part]] for side in sides]
             streams = [
-                stream(model, [place for places in each for place in places], samples)
-                for model, each in zip(models, wanted, strict=True)
+                stream(model, [place for places in each for place in places], samples, start)
+                for model, each, start in zip(models, wanted, begin, strict=True)
             ]
             for count in range(samples.batched(1).batches):
                 results = list(pool.map(next, streams))

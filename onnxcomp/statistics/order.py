@@ -4,52 +4,66 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from onnxcomp.graph import bodies_of, ordered
+from onnxcomp.graph import Constant, bodies_of, ordered, read_by
 from onnxcomp.statistics.columns import HiddenStates
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import onnx_graphsurgeon as gs
+
     from onnxcomp.graph import Graph, Model
     from onnxcomp.statistics.layers import Layer
 
 
-def levels(model: Model, layers: Sequence[Layer]) -> list[list[Layer]]:
-    """Sort layers into levels: none depends on another of its level or of a later one.
-
-    A layer with several uses belongs to the level of its first.
+class Order:
+    """How many layers lie before each layer and each tensor of a model.
 
     Args:
         model: The model.
         layers: Layers of it that have uses.
     """
-    sorted_layers: dict[int, list[Layer]] = {}
-    for layer, depths in zip(layers, _depths(model, layers), strict=True):
-        sorted_layers.setdefault(min(depths), []).append(layer)
-    return [sorted_layers[level] for level in sorted(sorted_layers)]
 
+    def __init__(self, model: Model, layers: Sequence[Layer]) -> None:
+        self._model = model
+        self._layers = layers
+        self._depths: dict[int, int] = {}
+        _walk(model, {id(use.node) for layer in layers for use in layer.uses}, self._depths)
+        self._uses = [{self._depths[id(use.node)] for use in each.uses} for each in layers]
 
-def recurring(model: Model, layers: Sequence[Layer]) -> set[Layer]:
-    """Return the layers that depend on themselves: those of several levels, and of hidden states.
+    def levels(self) -> dict[int, list[Layer]]:
+        """Sort layers into levels: none depends on another of its level or of a later one.
 
-    Args:
-        model: The model.
-        layers: Layers of it that have uses.
-    """
-    found = zip(layers, _depths(model, layers), strict=True)
-    return {
-        layer
-        for layer, depths in found
-        if len(depths) > 1 or any(isinstance(use.view, HiddenStates) for use in layer.uses)
-    }
+        A layer with several uses belongs to the level of its first.
+        """
+        found: dict[int, list[Layer]] = {}
+        for layer, depths in zip(self._layers, self._uses, strict=True):
+            found.setdefault(min(depths), []).append(layer)
+        return dict(sorted(found.items()))
 
+    def recurring(self) -> list[Layer]:
+        """Return the layers that depend on themselves, by a later use or by recurrence."""
+        return [
+            layer
+            for layer, depths in zip(self._layers, self._uses, strict=True)
+            if len(depths) > 1 or any(isinstance(use.view, HiddenStates) for use in layer.uses)
+        ]
 
-def _depths(model: Model, layers: Sequence[Layer]) -> list[set[int]]:
-    """Return for each layer how many others lie before each of its uses."""
-    using = {id(use.node) for layer in layers for use in layer.uses}
-    depths: dict[int, int] = {}
-    _walk(model, using, depths)
-    return [{depths[id(use.node)] for use in layer.uses} for layer in layers]
+    def frontier(self, level: int) -> list[gs.Tensor]:
+        """Return what the layers of a level, and all behind them, read of what lies before.
+
+        These are tensors of the main graph that depend on no layer of the level or a later one.
+        """
+        made = {id(tensor) for node in self._model.nodes for tensor in node.outputs}
+        found: dict[int, gs.Tensor] = {}
+        for node in self._model.nodes:
+            if all(self._depths.get(id(each), 0) <= level for each in node.outputs):
+                continue
+            for tensor in read_by(node):
+                is_before = id(tensor) in made and self._depths.get(id(tensor), level + 1) <= level
+                if is_before and not isinstance(tensor, Constant):
+                    found[id(tensor)] = tensor
+        return list(found.values())
 
 
 def _walk(graph: Graph, using: set[int], depths: dict[int, int]) -> int:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from onnxcomp.graph import Graph, Model
     from onnxcomp.runtime import Feed, Samples, Session
+    from onnxcomp.statistics.relay import Start
 
     Place = tuple[gs.Tensor, Graph]
 
@@ -65,16 +66,22 @@ def describe(feed: Feed) -> Sample:
     return Sample(seed, masks[0] if len(masks) == 1 else None)
 
 
-def portions(model: Model, wanted: Sequence[Sequence[Place]], samples: Samples) -> list[slice]:
+def portions(
+    model: Model,
+    wanted: Sequence[Sequence[Place]],
+    samples: Samples,
+    start: Start | None = None,
+) -> list[slice]:
     """Cut wishes for tensors into runs of them whose tensors fit the memory together.
 
     Args:
         model: The model.
         wanted: Tensors that are needed at the same time, and the scopes that compute them.
         samples: The first one tells the sizes.
+        start: What is fed in place of the first nodes.
     """
-    session = _open(model, [place for places in wanted for place in places], "Shape")
-    shapes = session.run(_known(next(iter(samples.batched(1))), session))
+    session = _open(model, [place for places in wanted for place in places], "Shape", start)
+    shapes = session.run(_known(next(iter(samples.batched(1))), session, start, 0))
     cuts, total = [0], 0
     for index, places in enumerate(wanted):
         names = {_name(place) for place in places}
@@ -87,7 +94,7 @@ def portions(model: Model, wanted: Sequence[Sequence[Place]], samples: Samples) 
 
 
 def stream(
-    model: Model, places: Sequence[Place], samples: Samples
+    model: Model, places: Sequence[Place], samples: Samples, start: Start | None = None
 ) -> Iterator[tuple[Sample, list[NDArray[Any]]]]:
     """Run a model over samples and yield the wanted tensors of each; none is kept.
 
@@ -97,15 +104,17 @@ def stream(
         model: The model.
         places: Tensors, and the scopes that compute them.
         samples: What is fed.
+        start: What is fed in place of the first nodes.
     """
-    session = _open(model, places, "Identity")
-    for feed in samples.batched(1):
-        found = session.run(_known(feed, session))
+    session = _open(model, places, "Identity", start)
+    for number, feed in enumerate(samples.batched(1)):
+        found = session.run(_known(feed, session, start, number))
         yield describe(feed), [found[_name(place)] for place in places]
 
 
-def _known(feed: Feed, session: Session) -> Feed:
-    """Leave out of a feed what the nodes that remain do not read."""
+def _known(feed: Feed, session: Session, start: Start | None, number: int) -> Feed:
+    """Return all that the nodes that remain read, and nothing else."""
+    feed = feed if start is None else feed | start.feed(number)
     return {port.name: feed[port.name] for port in session.inputs}
 
 
@@ -115,7 +124,10 @@ def _name(place: Place) -> str:
     return f"{EXPOSED}{id(tensor)}.{id(scope)}"
 
 
-def _open(model: Model, places: Sequence[Place], how: str) -> Session:
+def _open(model: Model, places: Sequence[Place], how: str, start: Start | None) -> Session:
     named = {_name(place): place for place in places}
-    data, folder = referring_bytes(expose(model, named, how))
+    given = {}
+    if start is not None:
+        given = {name: (each, *start.kinds[name]) for name, each in start.tensors.items()}
+    data, folder = referring_bytes(expose(model, named, how, given))
     return open_session(data, threads=1, label="the model", folder=folder)
