@@ -244,7 +244,10 @@ def walk(
         progress: Told the share that is done.
         starts: For each model, what it is fed in place of its first nodes.
     """
+    # A watch of nothing would make a model of nothing, which ONNX Runtime does not load.
+    watches = [watch for watch in watches if watch.places(0)]
     if not watches:
+        progress(1.0)
         return
     begin: Sequence[Start | None] = starts or [None] * len(models)
     parts = portions(models[0], [watch.places(0) for watch in watches], samples, begin[0])
