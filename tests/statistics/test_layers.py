@@ -7,15 +7,23 @@ from hypothesis import strategies as st
 from observed import assert_columns, built, floats, layer_of, observed
 
 from onnxcomp import load_model
-from onnxcomp.statistics import RECURRENT, Form, layers, levels, load_statistics, recurring
+from onnxcomp.statistics import RECURRENT, Form, Order, layers, load_statistics
 
 
-def names(found):
-    return [[layer.name for layer in level] for level in found]
+def levels_of(model, names=None):
+    """Return the names of the layers of each level."""
+    some = [
+        layer for layer in layers(model) if layer.uses and (names is None or layer.name in names)
+    ]
+    return [[layer.name for layer in level] for level in Order(model, some).levels().values()]
 
 
-def levels_of(model):
-    return names(levels(model, [layer for layer in layers(model) if layer.uses]))
+def recurring(model, names=None):
+    """Return the names of the layers that depend on themselves."""
+    some = [
+        layer for layer in layers(model) if layer.uses and (names is None or layer.name in names)
+    ]
+    return [layer.name for layer in Order(model, some).recurring()]
 
 
 FAN = """
@@ -91,16 +99,14 @@ def test_a_weight_of_several_layers_belongs_to_the_first():
         {"both": floats(4, 4), "between": floats(4, 4)},
     )
     assert levels_of(model) == [["both"], ["between"]]
-    found = layers(model)
-    assert recurring(model, found) == {found[0]}
+    assert recurring(model) == ["both"]
     # Without what is between, the second use still depends on the first.
-    assert recurring(model, found[:1]) == {found[0]}
+    assert recurring(model, {"both"}) == ["both"]
 
 
 def test_what_multiplies_hidden_states_recurs(models):
     model = load_model(models["recurrent"].proto)
-    some = [layer for layer in layers(model) if layer.uses]
-    assert {layer.name for layer in recurring(model, some)} == {"lstm_r", "gru_r"}
+    assert recurring(model) == ["lstm_r", "gru_r"]
 
 
 def test_a_weight_of_two_layers_side_by_side_does_not_recur():
@@ -109,7 +115,7 @@ def test_a_weight_of_two_layers_side_by_side_does_not_recur():
         "(float[N,4] x, float[N,4] z) => (float[N,4] y)",
         {"both": floats(4, 4)},
     )
-    assert recurring(model, layers(model)) == set()
+    assert recurring(model) == []
 
 
 def test_only_the_layers_given_make_levels():
@@ -118,8 +124,7 @@ def test_only_the_layers_given_make_levels():
         "(float[N,4] x) => (float[N,4] y)",
         {name: floats(4, 4) for name in ("one", "two", "three")},
     )
-    some = [layer for layer in layers(model) if layer.name != "two"]
-    assert names(levels(model, some)) == [["one"], ["three"]]
+    assert levels_of(model, {"one", "three"}) == [["one"], ["three"]]
 
 
 STACK = (
@@ -268,3 +273,36 @@ def test_branches_that_read_one_tensor_see_it_where_they_are_taken():
     assert_columns(found.inputs["no"], np.concatenate(inputs[3:])[None])
     assert found.ranges["a"].most == pytest.approx(max(map(np.max, inputs)))
     assert found.ranges["a"].least == pytest.approx(min(map(np.min, inputs)))
+
+
+def test_what_later_levels_read_of_earlier_ones():
+    model = built(
+        """
+        a = MatMul (x, one)  b = Tanh (a)
+        c = MatMul (b, two)  d = Add (c, b)
+        y = MatMul (d, three)
+        """,
+        "(float[N,4] x) => (float[N,4] y)",
+        {name: floats(4, 4) for name in ("one", "two", "three")},
+    )
+    order = Order(model, layers(model))
+    found = [[each.name for each in order.frontier(level)] for level in range(3)]
+    assert found == [[], ["b"], ["d"]]
+
+
+def test_what_a_branch_reads_is_of_the_frontier():
+    model = built(
+        """
+        a = MatMul (x, one)  b = Tanh (a)
+        c = If (flag) <
+            then_branch = one_ () => (float[N,4] d) { d = MatMul (b, two) },
+            else_branch = other () => (float[N,4] e) { e = Relu (b) }
+        >
+        y = MatMul (c, three)
+        """,
+        "(float[N,4] x, bool flag) => (float[N,4] y)",
+        {name: floats(4, 4) for name in ("one", "two", "three")},
+    )
+    order = Order(model, layers(model))
+    found = [[each.name for each in order.frontier(level)] for level in range(3)]
+    assert found == [[], ["b"], ["c"]]
