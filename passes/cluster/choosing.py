@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from passes.cluster.coding import Coding
 from passes.cluster.histogram import Histogram
 from passes.cluster.kmeans import cluster_points
 from passes.cluster.recoding import Grid
+from passes.cluster.vectors import assign_vectors, cluster_vectors
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -24,16 +26,45 @@ if TYPE_CHECKING:
 
     from onnxcomp.graph import Model, Weight
     from onnxcomp.pipeline import Context
+    from onnxcomp.recovery.feedback import Round
     from onnxcomp.statistics import Layer
 
     Floats = NDArray[np.float64]
-    Code = Callable[[Weight, NDArray[Any], int], Coding]
+    Code = Callable[[Weight, NDArray[Any], "Choice"], Coding]
 
-CHOICES = (2, 3, 4, 5, 6, 8)
-"""Bits a weight that are weighed up."""
 
-PROBE = 4
-"""Bits at which it is measured what a weight matters."""
+@dataclass(frozen=True)
+class Choice:
+    """One way to code a weight.
+
+    Args:
+        bits: Bits a weight.
+        width: Weights that one code stands for.
+    """
+
+    bits: int
+    width: int = 1
+
+    @property
+    def entries(self) -> int:
+        """Entries of the codebook."""
+        return 1 << self.bits * self.width
+
+
+PROBE = Choice(4)
+"""The coding at which it is measured what a weight matters."""
+
+CHOICES = (
+    Choice(2),
+    Choice(2, 4),
+    Choice(3),
+    PROBE,
+    Choice(4, 2),
+    Choice(5),
+    Choice(6),
+    Choice(8),
+)
+"""Codings that are weighed up; vectors cost a larger codebook."""
 
 ROWS = 128
 """Outputs of a layer on which the error at each number of bits is measured."""
@@ -79,7 +110,11 @@ class Allotment:
     """
 
     def __init__(
-        self, model: Model, weights: Sequence[Weight], code: Code, context: Context
+        self,
+        model: Model,
+        weights: Sequence[Weight],
+        code: Code,
+        context: Context,
     ) -> None:
         self._weights = weights
         found = {id(layer.weight.tensor): layer for layer in layers(model)}
@@ -100,8 +135,8 @@ class Allotment:
             ]
             self._losses = output_errors(model, changes, context.samples, context.progress)
 
-    def bits(self, budget: int) -> dict[int, int] | None:
-        """Choose bits for each weight, by the identity of its constant; None if none fit.
+    def choose(self, budget: int) -> dict[int, Choice] | None:
+        """Choose a coding for each weight, by the identity of its constant; None if none fit.
 
         Args:
             budget: Bytes that all of them may take.
@@ -136,44 +171,58 @@ def _problem(layer: Layer, inputs: InputStatistics) -> Problem | None:
 
 
 def _curve(weight: Weight, problem: Problem | None) -> Curve:
-    sizes = tuple(_stored_bytes(weight, bits) for bits in CHOICES)
+    sizes = tuple(_stored_bytes(weight, choice) for choice in CHOICES)
     if problem is None:
         rows = np.moveaxis(weight.load(), weight.output_axis, 0)
-        rows = rows.reshape(len(rows), -1)[:: max(1, len(rows) // (8 * ROWS))]
-        return Curve(
-            sizes, tuple(_rounding_error(rows.astype(np.float64), bits) for bits in CHOICES)
-        )
+        rows = rows.reshape(len(rows), -1)[:: max(1, len(rows) // (8 * ROWS))].astype(np.float64)
+        return Curve(sizes, tuple(_rounding_error(rows, choice) for choice in CHOICES))
     step = max(1, problem.weights.shape[1] // ROWS)
     part = replace(problem, weights=problem.weights[:, ::step])
-    feedbacks = [Feedback(damped) for damped in problem.damped]
-    return Curve(sizes, tuple(_feedback_error(part, feedbacks, bits) for bits in CHOICES))
+    return Curve(sizes, _feedback_errors(part))
 
 
-def _feedback_error(problem: Problem, feedbacks: Sequence[Feedback], bits: int) -> float:
-    scale, rounded = _grid(problem.weights, bits)
-    found = np.stack(
-        [
-            feedback.round(weights / own, lambda columns, _: rounded(columns)) * own
-            for feedback, weights, own in zip(feedbacks, problem.weights, scale, strict=True)
-        ]
-    )
-    return problem.error(found)
+def _feedback_errors(problem: Problem) -> tuple[float, ...]:
+    feedbacks: dict[int, list[Feedback]] = {}
+    errors = []
+    for choice in CHOICES:
+        width = choice.width
+        if problem.weights.shape[2] % width:
+            errors.append(inf)
+            continue
+        if width not in feedbacks:
+            feedbacks[width] = [Feedback(damped, width) for damped in problem.damped]
+        scale, rounded = _grid(problem.weights, choice)
+        pairs = zip(feedbacks[width], problem.weights / scale, strict=True)
+        found = np.stack([feedback.round(scaled, rounded) for feedback, scaled in pairs])
+        errors.append(problem.error(found * scale))
+    return tuple(errors)
 
 
-def _rounding_error(rows: Floats, bits: int) -> float:
-    scale, rounded = _grid(rows, bits)
-    return relative_error(rows, rounded((rows / scale).astype(np.float32)) * scale) ** 2
+def _rounding_error(rows: Floats, choice: Choice) -> float:
+    if rows.shape[1] % choice.width:
+        return inf
+    scale, rounded = _grid(rows, choice)
+    columns = (rows / scale).reshape(-1, choice.width).T.astype(np.float32)
+    found = rounded(columns, np.eye(choice.width, dtype=np.float32)).T.reshape(rows.shape)
+    return relative_error(rows, found * scale) ** 2
 
 
-def _grid(weights: Floats, bits: int) -> tuple[Floats, Callable[[Any], Any]]:
-    """Return a scale for each output, and what rounds scaled weights to the best codebook."""
+def _grid(weights: Floats, choice: Choice) -> tuple[Floats, Round]:
+    """Return a scale for each output, and what rounds scaled columns to a good codebook."""
     scale = np.sqrt(np.mean(np.square(weights), axis=-1, keepdims=True))
     scale = np.where(scale > 0, scale, 1.0)
+    if choice.width > 1:
+        vectors = (weights / scale).reshape(-1, choice.width)
+        book = cluster_vectors(vectors, choice.entries)
+        return (
+            scale,
+            lambda columns, metric: book[assign_vectors((metric @ columns).T, book @ metric.T)].T,
+        )
     histogram = Histogram()
     histogram.add(weights / scale, np.square(scale))
-    entries = cluster_points(*histogram.points(), 2**bits).astype(np.float32)
+    entries = cluster_points(*histogram.points(), choice.entries).astype(np.float32)
     limits = (entries[1:] + entries[:-1]) / 2
-    return scale, lambda columns: entries[np.searchsorted(limits, columns)]
+    return scale, lambda columns, _: entries[np.searchsorted(limits, columns)]
 
 
 def _probe(layer: Layer, problem: Problem | None, code: Code) -> NDArray[Any]:
@@ -182,17 +231,19 @@ def _probe(layer: Layer, problem: Problem | None, code: Code) -> NDArray[Any]:
     coding = code(layer.weight, values, PROBE)
     if problem is not None:
         grid = Grid(coding, layer.form, values.dtype)
-        coding = grid.recode(problem.weights, [Feedback(damped) for damped in problem.damped])
+        coding = grid.recode(problem.weights, [Feedback(each) for each in problem.damped])
     return coding.decoded(values)
 
 
-def _stored_bytes(weight: Weight, bits: int) -> int:
+def _stored_bytes(weight: Weight, choice: Choice) -> int:
     """Return what a weight takes in the file with a scale for each output."""
+    if weight.size % choice.width:
+        return int(weight.tensor.nbytes)
     channels = [1] * len(weight.shape)
     channels[weight.output_axis] = weight.shape[weight.output_axis]
     coding = Coding(
-        np.zeros(weight.size, np.uint8),
-        Codebook(np.zeros((2**bits, 1), np.float32)),
+        np.zeros(weight.size // choice.width, np.uint8),
+        Codebook(np.zeros((choice.entries, choice.width), np.float32)),
         scale=np.zeros(channels, np.float16),
     )
     return coding.store(weight.load(), weight.opset, ()).added_bytes(())

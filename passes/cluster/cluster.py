@@ -15,7 +15,7 @@ from onnxcomp.pipeline import Offer, Pass, Stage, change, skip
 from onnxcomp.stores import FOLDING_LIMIT
 from passes.cluster.blocks import is_finite, relative_error
 from passes.cluster.calibrating import Calibration, reserved_bytes
-from passes.cluster.choosing import Allotment
+from passes.cluster.choosing import Allotment, Choice
 from passes.cluster.coding import (
     LOWEST_OPSET,
     Coding,
@@ -55,13 +55,13 @@ class _Run:
     Attributes:
         seed: What all randomness comes from.
         common: The codebook that all share, where they do.
-        bits: Bits chosen for single weights, by the identity of their constants.
+        chosen: Codings chosen for single weights, by the identity of their constants.
         tables: What decodings share, and the file has by now; a function has its own.
     """
 
     seed: int
     common: NDArray[np.float64] | None = None
-    bits: dict[int, int] = field(default_factory=dict)
+    chosen: dict[int, Choice] = field(default_factory=dict)
     tables: defaultdict[str, set[tuple[object, ...]]] = field(
         default_factory=lambda: defaultdict(set)
     )
@@ -146,10 +146,11 @@ class Cluster(Pass):
                 f"{self.name}: size_ratio and max_bytes exclude each other; give one"
             )
         has_budget = self.size_ratio is not None or self.max_bytes is not None
-        if has_budget and (self.clusters or self.width > 1 or self.share == "model"):
+        is_fixed = self.clusters or self.width > 1 or self.share == "model"
+        if has_budget and (is_fixed or self.granularity != "scale"):
             raise OptionError(
-                f"{self.name}: size_ratio and max_bytes choose bits for each tensor; they need "
-                "width = 1, share = 'tensor' and no clusters"
+                f"{self.name}: size_ratio and max_bytes choose the coding of each tensor; leave "
+                "out clusters, width, share and granularity"
             )
         if self.share == "model" and self.width > 1:
             raise OptionError(f"{self.name}: share = 'model' needs width = 1")
@@ -204,16 +205,18 @@ class Cluster(Pass):
         allotment = Allotment(
             model,
             concerned,
-            lambda weight, values, bits: self._code(values, weight.output_axis, run, bits)[0],
+            lambda weight, values, choice: self._at(choice)._code(  # noqa: SLF001 - a copy
+                values, weight.output_axis, run
+            )[0],
             context,
         )
         plain = {id(weight.tensor): weight.tensor.held for weight in weights}
         budget = limit - count_bytes(model) + sum(weight.tensor.nbytes for weight in concerned)
         for _ in range(MOST_TRIALS):
-            bits = allotment.bits(budget)
-            if bits is None:
+            chosen = allotment.choose(budget)
+            if chosen is None:
                 break
-            run.bits, run.tables = bits, defaultdict(set)
+            run.chosen, run.tables = chosen, defaultdict(set)
             for weight in weights:
                 weight.tensor.values = plain[id(weight.tensor)]
             found = self._cluster(weights, run)
@@ -277,14 +280,17 @@ class Cluster(Pass):
 
     def _coding(self, weight: Weight, values: NDArray[Any], run: _Run) -> tuple[Coding, str]:
         """Code values of a weight at the bits that were chosen for it."""
-        bits = run.bits.get(id(weight.tensor))
-        return self._code(values, weight.output_axis, run, bits)
+        chosen = run.chosen.get(id(weight.tensor))
+        one = self if chosen is None else self._at(chosen)
+        return one._code(values, weight.output_axis, run)  # noqa: SLF001 - a copy
 
-    def _code(
-        self, values: NDArray[Any], axis: int, run: _Run, bits: int | None = None
-    ) -> tuple[Coding, str]:
-        size = self.codebook_size if bits is None else 2**bits
-        exact = code_exactly(values, size if self.width == 1 else self.clusters or 2**self.bits)
+    def _at(self, choice: Choice) -> Cluster:
+        """Return the same pass with a coding that was chosen."""
+        return self.model_copy(update={"bits": choice.bits, "width": choice.width})
+
+    def _code(self, values: NDArray[Any], axis: int, run: _Run) -> tuple[Coding, str]:
+        size = self.codebook_size
+        exact = code_exactly(values, self.clusters or 2**self.bits)
         if exact is not None:
             return exact, f"{len(exact.codebook.entries)} distinct values, stored exactly"
         if self.width > 1:
