@@ -2,7 +2,16 @@
 
 from onnxcomp.api.compressing import Compressed, compare, compress
 from onnxcomp.api.measuring import missed_floor
+from onnxcomp.api.observing import statistics
 from onnxcomp.api.settings import Settings
 from onnxcomp.api.steps import Progress
 
-__all__ = ["Compressed", "Progress", "Settings", "compare", "compress", "missed_floor"]
+__all__ = [
+    "Compressed",
+    "Progress",
+    "Settings",
+    "compare",
+    "compress",
+    "missed_floor",
+    "statistics",
+]

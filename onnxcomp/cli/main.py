@@ -14,6 +14,7 @@ from onnxcomp.cli.looking import (
     schema_command,
     validate_command,
 )
+from onnxcomp.cli.observing import statistics_command
 from onnxcomp.cli.writing import pass_command, run_command
 from onnxcomp.errors import OnnxcompError, OptionError
 from onnxcomp.pipeline import available_passes
@@ -31,6 +32,7 @@ def command() -> click.Group:
         inspect_command(),
         *(pass_command(cls) for cls in available_passes().values()),
         run_command(),
+        statistics_command(),
         validate_command(),
         bench_command(),
         passes_command(),
