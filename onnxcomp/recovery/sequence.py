@@ -62,12 +62,13 @@ def repair_in_sequence(
         Order(original, [each[1] for each in pairs]),
     ]
     inputs = _of_recurring(original, orders[0].recurring(), twins, samples)
-    levels = orders[0].levels()
+    levels, settled = orders[0].levels(), orders[0].settled()
     with TemporaryDirectory(prefix="onnxcomp-") as folder:
         relay = Relay(Path(folder), samples.batched(1).batches, (model, original))
         for done, (number, level) in enumerate(levels.items()):
             part = [layer for layer in level if id(layer) not in inputs]
-            watches, observed = watch_inputs(part, [twins[id(layer)] for layer in part])
+            originals = [twins[id(layer)] for layer in part]
+            watches, observed = watch_inputs(part, originals, settled)
             keeper = relay.keeper([order.frontier(number) for order in orders])
             walk(
                 (model, original),

@@ -140,10 +140,12 @@ class InputWatch:
     Args:
         uses: The operators, for the model and perhaps for its original.
         statistics: What is summed up.
+        with_addend: Whether what is added to the operator's output is watched too.
     """
 
     uses: tuple[tuple[Use, ...], ...]
     statistics: InputStatistics
+    with_addend: bool
 
     def places(self, side: int) -> list[Place]:
         """Return the operators' inputs."""
@@ -162,8 +164,7 @@ class InputWatch:
                 self._add(use, arrays, sample)
 
     def _of(self, use: Use) -> tuple[gs.Tensor, ...]:
-        is_single = len(self.uses) > 1 and len(self.uses[0]) == 1
-        return (*use.tensors, use.addend) if is_single and use.addend is not None else use.tensors
+        return (*use.tensors, use.addend) if self.with_addend else use.tensors
 
     def _add(self, use: Use, sides: list[Sequence[NDArray[Any]]], sample: Sample) -> None:
         count = len(use.tensors)
@@ -197,7 +198,9 @@ def _lacking(
 
 
 def watch_inputs(
-    layers: Sequence[Layer], originals: Sequence[Layer] | None = None
+    layers: Sequence[Layer],
+    originals: Sequence[Layer] | None = None,
+    settled: Sequence[Layer] = (),
 ) -> tuple[list[InputWatch], list[InputStatistics]]:
     """Return what watches the inputs of layers, and the statistics of each layer.
 
@@ -206,16 +209,21 @@ def watch_inputs(
     Args:
         layers: Layers of the model.
         originals: The same layers of its original, whose columns are to be had too.
+        settled: Layers that may make up for what is added to their output.
     """
     watches: dict[tuple[object, ...], InputWatch] = {}
     found = []
     for place, layer in enumerate(layers):
         uses = (layer.uses,) if originals is None else (layer.uses, originals[place].uses)
+        with_addend = all(
+            len(each) == 1 and each[0].addend is not None and layer in settled for each in uses
+        )
         key = tuple(
-            (use.view, id(use.scope), *map(id, use.tensors), originals and id(use.addend))
+            (use.view, id(use.scope), *map(id, use.tensors), with_addend and id(use.addend))
             for use in layer.uses
         )
-        found.append(watches.setdefault(key, InputWatch(uses, InputStatistics())).statistics)
+        watch = InputWatch(uses, InputStatistics(), with_addend)
+        found.append(watches.setdefault(key, watch).statistics)
     return [watch for watch in watches.values() if watch.uses[0]], found
 
 

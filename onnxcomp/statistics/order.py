@@ -49,6 +49,19 @@ class Order:
             if len(depths) > 1 or any(isinstance(use.view, HiddenStates) for use in layer.uses)
         ]
 
+    def settled(self) -> list[Layer]:
+        """Return the layers to whose output is added what depends on earlier levels only.
+
+        Two branches that are summed up would otherwise both make up for what either lacks.
+        """
+        return [
+            layer
+            for layer in self._layers
+            for use in layer.uses[:1]
+            if use.addend is not None
+            and self._depths.get(id(use.addend), 0) <= self._depths[id(use.node)]
+        ]
+
     def frontier(self, level: int) -> list[gs.Tensor]:
         """Return what the layers of a level, and all behind them, read of what lies before.
 

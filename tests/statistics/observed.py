@@ -40,7 +40,8 @@ def observed(model, feeds):
 
 def beside(model, original, feeds):
     """Return the statistics of layers of a model beside its original, by their names."""
-    watches, inputs = watch_inputs(layers(model), layers(original))
+    found = layers(model)
+    watches, inputs = watch_inputs(found, layers(original), settled=found)
     walk((model, original), watches, samples_of(model, feeds))
     return dict(zip((each.name for each in layers(model)), inputs, strict=True))
 

@@ -306,3 +306,15 @@ def test_what_a_branch_reads_is_of_the_frontier():
     order = Order(model, layers(model))
     found = [[each.name for each in order.frontier(level)] for level in range(3)]
     assert found == [[], ["b"], ["c"]]
+
+
+def test_only_what_earlier_levels_add_is_made_up_for():
+    def settled(body):
+        weights = {name: floats(4, 4) for name in ("one", "two", "three") if f", {name})" in body}
+        model = built(body, "(float[N,4] x) => (float[N,4] y)", weights)
+        return [layer.name for layer in Order(model, layers(model)).settled()]
+
+    assert settled("a = MatMul (x, one)  y = Add (a, x)") == ["one"]
+    assert settled("a = MatMul (x, one)  b = MatMul (x, two)  y = Add (a, b)") == []
+    body = "a = MatMul (x, one)  b = Tanh (a)  c = MatMul (b, two)  d = MatMul (x, three)"
+    assert settled(f"{body}  y = Add (c, d)") == ["two"]
