@@ -107,6 +107,9 @@ class Allotment:
         code: Codes values of a weight, without data, at some bits.
         context: Samples, or statistics of the model; without either, errors of the weights stand
             for those of the outputs.
+
+    Attributes:
+        weights: The same.
     """
 
     def __init__(
@@ -116,7 +119,7 @@ class Allotment:
         code: Code,
         context: Context,
     ) -> None:
-        self._weights = weights
+        self.weights = weights
         found = {id(layer.weight.tensor): layer for layer in layers(model)}
         chosen = [found[id(weight.tensor)] for weight in weights]
         inputs = _inputs(model, chosen, context)
@@ -135,6 +138,11 @@ class Allotment:
             ]
             self._losses = output_errors(model, changes, context.samples, context.progress)
 
+    @property
+    def least_bytes(self) -> int:
+        """Bytes that all weights take at least."""
+        return sum(min(curve.nbytes) for curve in self._curves)
+
     def choose(self, budget: int) -> dict[int, Choice] | None:
         """Choose a coding for each weight, by the identity of its constant; None if none fit.
 
@@ -149,7 +157,7 @@ class Allotment:
             return None
         return {
             id(weight.tensor): CHOICES[place]
-            for weight, place in zip(self._weights, chosen, strict=True)
+            for weight, place in zip(self.weights, chosen, strict=True)
         }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from glob import escape
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
@@ -14,7 +14,8 @@ from onnxcomp.graph import StoreValues, copy_model, count_bytes, raise_opset
 from onnxcomp.pipeline import Offer, Pass, Stage, change, skip
 from onnxcomp.stores import FOLDING_LIMIT
 from passes.cluster.blocks import is_finite, relative_error
-from passes.cluster.calibrating import Calibration, reserved_bytes
+from passes.cluster.budget import keep_within
+from passes.cluster.calibrating import Calibration
 from passes.cluster.choosing import Allotment, Choice
 from passes.cluster.coding import (
     LOWEST_OPSET,
@@ -42,8 +43,8 @@ if TYPE_CHECKING:
 
 TOO_LARGE = "is larger than 1 GiB, and ONNX Runtime folds nothing that large"
 
-MOST_TRIALS = 8
-"""Times that a budget is corrected for what it did not foresee."""
+DATA_FREE_SHARE, ALLOTTING_SHARE = 0.1, 0.5
+"""Of the progress: for clustering without data, and for choosing bits."""
 
 OFFERED_BITS = (2, 3, 4, 6, 8)
 
@@ -65,6 +66,15 @@ class _Run:
     tables: defaultdict[str, set[tuple[object, ...]]] = field(
         default_factory=lambda: defaultdict(set)
     )
+
+
+def _part(context: Context, start: float, stop: float) -> Context:
+    """Return a context for a part of the work."""
+
+    def tell(share: float) -> None:
+        context.progress(start + (stop - start) * share)
+
+    return replace(context, progress=tell)
 
 
 class Cluster(Pass):
@@ -170,22 +180,30 @@ class Cluster(Pass):
         run = _Run(context.seed, self._common_codebook(weights))
         limit = self._most_bytes(original_bytes)
         if limit is None:
-            found = self._cluster(weights, run)
+            found = self._cluster(weights, run, _part(context, 0, DATA_FREE_SHARE))
         else:
-            found = self._cluster_within(limit, model, weights, run, context)
+            allotting = _part(context, 0, ALLOTTING_SHARE)
+            found = self._cluster_within(limit, model, weights, run, allotting)
         calibration = Calibration(
             lambda weight, values: self._coding(weight, values, run)[0],
             run.tables,
             self.sequential,
         )
-        calibration.run(model, original, found, context)
+        begun = DATA_FREE_SHARE if limit is None else ALLOTTING_SHARE
+        calibration.run(model, original, found, _part(context, begun, 1))
+        context.progress(1.0)
         return [*verdicts, *skipped, *(found[id(weight.tensor)] for weight in weights)]
 
-    def _cluster(self, weights: Sequence[Weight], run: _Run) -> dict[int, Verdict]:
+    def _cluster(
+        self, weights: Sequence[Weight], run: _Run, context: Context
+    ) -> dict[int, Verdict]:
         """Cluster weights without data; return verdicts by the identity of their constants."""
+        found: dict[int, Verdict] = {}
         # The largest pays for a table that others share, so that no small one is left for it.
-        largest_first = sorted(weights, key=lambda each: -each.size)
-        return {id(weight.tensor): self._compress(weight, run) for weight in largest_first}
+        for weight in sorted(weights, key=lambda each: -each.size):
+            found[id(weight.tensor)] = self._compress(weight, run)
+            context.progress(len(found) / len(weights))
+        return found
 
     def _most_bytes(self, original_bytes: int) -> int | None:
         """Return what the file may take; None where no budget is set."""
@@ -196,39 +214,25 @@ class Cluster(Pass):
     def _cluster_within(
         self, limit: int, model: Model, weights: Sequence[Weight], run: _Run, context: Context
     ) -> dict[int, Verdict]:
-        """Choose bits for each weight so that the file keeps within a limit, and cluster.
+        """Choose a coding for each weight so that the file keeps within a limit, and cluster.
 
         Raises:
             OptionError: It cannot.
         """
-        concerned = [weight for weight in weights if self._unsuitable(weight) is None]
-        allotment = Allotment(
-            model,
-            concerned,
-            lambda weight, values, choice: self._at(choice)._code(  # noqa: SLF001 - a copy
-                values, weight.output_axis, run
-            )[0],
-            context,
-        )
-        plain = {id(weight.tensor): weight.tensor.held for weight in weights}
-        budget = limit - count_bytes(model) + sum(weight.tensor.nbytes for weight in concerned)
-        for _ in range(MOST_TRIALS):
-            chosen = allotment.choose(budget)
-            if chosen is None:
-                break
+
+        def code(weight: Weight, values: NDArray[Any], choice: Choice) -> Coding:
+            return self._at(choice)._code(values, weight.output_axis, run)[0]  # noqa: SLF001
+
+        def cluster(chosen: dict[int, Choice]) -> dict[int, Verdict]:
             run.chosen, run.tables = chosen, defaultdict(set)
-            for weight in weights:
-                weight.tensor.values = plain[id(weight.tensor)]
-            found = self._cluster(weights, run)
-            excess = count_bytes(model) + reserved_bytes(model, found, context) - limit
-            if excess <= 0:
-                return found
-            budget -= excess
-        least = count_bytes(model)
-        raise OptionError(
-            f"{self.name}: a file of {limit} bytes cannot be reached; the smallest has about "
-            f"{least} (allow more, or cluster more tensors)"
-        )
+            return self._cluster(weights, run, _part(context, 1, 1))
+
+        concerned = [weight for weight in weights if self._unsuitable(weight) is None]
+        allotment = Allotment(model, concerned, code, context)
+        try:
+            return keep_within(limit, model, allotment, cluster, context)
+        except ValueError as error:
+            raise OptionError(f"{self.name}: {error}") from error
 
     def offers(self, weight: Weight, context: Context) -> Iterator[Offer]:
         """Offer the weight at 2, 3, 4, 6 and 8 bits, otherwise as this pass is set up."""

@@ -94,7 +94,7 @@ def test_without_validation_bytes_are_still_promised(attempt, bloat, fake, untim
 def test_accuracy_undoes_nothing(attempt):
     compressed = attempt(Cluster(bits=1, granularity="tensor"))
     assert compressed.report.steps[0].status == "applied"
-    assert compressed.report.validation[0].worst_snr_db < 10
+    assert compressed.report.validation[0].worst_snr_db < 20
 
 
 def test_a_missed_floor_carries_the_report(attempt, untimed):

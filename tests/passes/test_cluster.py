@@ -211,5 +211,6 @@ def test_an_offer_for_a_name_with_brackets():
 def test_progress():
     told = []
     Cluster().apply(model_of(WEIGHT), Context(progress=told.append))
-    assert told == [1.0]
+    assert told == sorted(told)
+    assert told[-1] == 1.0
     assert store_of(next(iter(weights(model_of(WEIGHT)))).tensor) is None

@@ -167,7 +167,8 @@ def test_identical_weights_outside_and_inside_a_branch(untimed):
     assert step.status == "applied"
     assert {each.reason for each in step.changed} == {
         "identical to outer",
-        "16 clusters, a scale per channel",
+        "16 clusters, a scale per channel; error feedback, mean corrected",
+        "16 clusters, a scale per channel; without data, since no sample runs its layer",
     }
 
 

@@ -32,7 +32,11 @@ def test_any_options_survive(bits, clusters, granularity, exclude, depthwise):
 
 def test_every_option_is_written():
     (entry,) = recipe([Cluster()])["passes"]
-    assert set(entry) == {"pass", *Cluster.model_fields} - {"clusters"}
+    assert set(entry) == {"pass", *Cluster.model_fields} - {
+        "clusters",
+        "size_ratio",
+        "max_bytes",
+    }
     assert recipe([Cluster(clusters=5), Expand()])["passes"][0]["clusters"] == 5
 
 
