@@ -20,8 +20,9 @@ from pydantic import BaseModel, ConfigDict
 
 from onnxcomp.errors import OptionError
 from onnxcomp.runtime.memory import peak_memory
+from onnxcomp.runtime.ports import check_outputs
 from onnxcomp.runtime.samples import Feed, Samples
-from onnxcomp.runtime.sessions import Session, check_outputs, open_session
+from onnxcomp.runtime.sessions import Session, open_session
 
 _LEAST_PAIRS = 30
 _LEAST_SECONDS = 0.002

@@ -10,8 +10,9 @@ from pydantic import BaseModel, ConfigDict, computed_field, field_serializer
 from onnxcomp.errors import ModelError, OnnxcompError
 from onnxcomp.runtime.comparison import OutputComparison, OutputSums
 from onnxcomp.runtime.evaluation import Metric, evaluate, load_evaluator
+from onnxcomp.runtime.ports import Port, check_outputs
 from onnxcomp.runtime.samples import Samples
-from onnxcomp.runtime.sessions import Port, Session, check_outputs, open_session
+from onnxcomp.runtime.sessions import Session, open_session
 
 __all__ = [
     "Metric",

@@ -15,8 +15,9 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, computed_field
 
 from onnxcomp.errors import OnnxcompError, OptionError
+from onnxcomp.runtime.ports import check_feed
 from onnxcomp.runtime.samples import cast_feed
-from onnxcomp.runtime.sessions import check_feed, open_session
+from onnxcomp.runtime.sessions import open_session
 from onnxcomp.runtime.values import Array
 
 Predictor = Callable[[Mapping[str, Any]], dict[str, Array]]

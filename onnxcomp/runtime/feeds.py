@@ -12,8 +12,8 @@ import numpy as np
 
 from onnxcomp.errors import DataError, OptionError
 from onnxcomp.runtime.arrays import MemoryRows, Rows, StoredRows, open_npy, open_npz
+from onnxcomp.runtime.ports import Port, check_feed, check_names, misfit, shape_fits
 from onnxcomp.runtime.samples import Feed, Samples, cast_feed, castable, fit_dtype
-from onnxcomp.runtime.sessions import Port, check_feed, check_names, misfit, shape_fits
 
 _MOST_SAMPLES = 16
 _MOST_BYTES = 1 << 23

@@ -8,7 +8,7 @@ import numpy as np
 
 from onnxcomp.errors import DataError
 from onnxcomp.runtime.dtypes import DType, is_float
-from onnxcomp.runtime.sessions import Port
+from onnxcomp.runtime.ports import Port
 from onnxcomp.runtime.values import Array
 
 Feed = dict[str, Array]

@@ -11,8 +11,9 @@ import numpy as np
 from onnxcomp.errors import DataError, ModelError
 from onnxcomp.runtime.dtypes import is_float
 from onnxcomp.runtime.feeds import read_samples
+from onnxcomp.runtime.ports import Port
 from onnxcomp.runtime.samples import Feed, Samples
-from onnxcomp.runtime.sessions import Port, Session
+from onnxcomp.runtime.sessions import Session
 from onnxcomp.runtime.values import Array
 
 Sizes = Mapping[str, int]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass, field, replace
 from glob import escape
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
@@ -29,6 +28,7 @@ from passes.cluster.coding import (
 from passes.cluster.histogram import Histogram
 from passes.cluster.identical import share_identical
 from passes.cluster.kmeans import cluster_points
+from passes.cluster.run import Run, part_of
 from passes.cluster.scales import root_mean_square, scaled_histogram
 
 if TYPE_CHECKING:
@@ -47,34 +47,6 @@ DATA_FREE_SHARE, ALLOTTING_SHARE = 0.1, 0.5
 """Of the progress: for clustering without data, and for choosing bits."""
 
 OFFERED_BITS = (2, 3, 4, 6, 8)
-
-
-@dataclass
-class _Run:
-    """What the weights of one run have in common.
-
-    Attributes:
-        seed: What all randomness comes from.
-        common: The codebook that all share, where they do.
-        chosen: Codings chosen for single weights, by the identity of their constants.
-        tables: What decodings share, and the file has by now; a function has its own.
-    """
-
-    seed: int
-    common: NDArray[np.float64] | None = None
-    chosen: dict[int, Choice] = field(default_factory=dict)
-    tables: defaultdict[str, set[tuple[object, ...]]] = field(
-        default_factory=lambda: defaultdict(set)
-    )
-
-
-def _part(context: Context, start: float, stop: float) -> Context:
-    """Return a context for a part of the work."""
-
-    def tell(share: float) -> None:
-        context.progress(start + (stop - start) * share)
-
-    return replace(context, progress=tell)
 
 
 class Cluster(Pass):
@@ -173,16 +145,17 @@ class Cluster(Pass):
     def apply(self, model: Model, context: Context) -> list[Verdict]:
         """Cluster every weight that is worth it; with data, repair each for what it now gets."""
         raise_opset(model, LOWEST_OPSET)
-        original_bytes = count_bytes(model)
+        limit = self.max_bytes
+        if self.size_ratio is not None:
+            limit = int(count_bytes(model) / self.size_ratio)
         verdicts = share_identical(model, self)
         original = copy_model(model)
         weights, skipped = self.candidates(model)
-        run = _Run(context.seed, self._common_codebook(weights))
-        limit = self._most_bytes(original_bytes)
+        run = Run(context.seed, self._common_codebook(weights))
         if limit is None:
-            found = self._cluster(weights, run, _part(context, 0, DATA_FREE_SHARE))
+            found = self._cluster(weights, run, part_of(context, 0, DATA_FREE_SHARE))
         else:
-            allotting = _part(context, 0, ALLOTTING_SHARE)
+            allotting = part_of(context, 0, ALLOTTING_SHARE)
             found = self._cluster_within(limit, model, weights, run, allotting)
         calibration = Calibration(
             lambda weight, values: self._coding(weight, values, run)[0],
@@ -190,12 +163,12 @@ class Cluster(Pass):
             self.sequential,
         )
         begun = DATA_FREE_SHARE if limit is None else ALLOTTING_SHARE
-        calibration.run(model, original, found, _part(context, begun, 1))
+        calibration.run(model, original, found, part_of(context, begun, 1))
         context.progress(1.0)
         return [*verdicts, *skipped, *(found[id(weight.tensor)] for weight in weights)]
 
     def _cluster(
-        self, weights: Sequence[Weight], run: _Run, context: Context
+        self, weights: Sequence[Weight], run: Run, context: Context
     ) -> dict[int, Verdict]:
         """Cluster weights without data; return verdicts by the identity of their constants."""
         found: dict[int, Verdict] = {}
@@ -205,14 +178,8 @@ class Cluster(Pass):
             context.progress(len(found) / len(weights))
         return found
 
-    def _most_bytes(self, original_bytes: int) -> int | None:
-        """Return what the file may take; None where no budget is set."""
-        if self.size_ratio is not None:
-            return int(original_bytes / self.size_ratio)
-        return self.max_bytes
-
     def _cluster_within(
-        self, limit: int, model: Model, weights: Sequence[Weight], run: _Run, context: Context
+        self, limit: int, model: Model, weights: Sequence[Weight], run: Run, context: Context
     ) -> dict[int, Verdict]:
         """Choose a coding for each weight so that the file keeps within a limit, and cluster.
 
@@ -225,7 +192,7 @@ class Cluster(Pass):
 
         def cluster(chosen: dict[int, Choice]) -> dict[int, Verdict]:
             run.chosen, run.tables = chosen, defaultdict(set)
-            return self._cluster(weights, run, _part(context, 1, 1))
+            return self._cluster(weights, run, part_of(context, 1, 1))
 
         concerned = [weight for weight in weights if self._unsuitable(weight) is None]
         allotment = Allotment(model, concerned, code, context)
@@ -242,12 +209,12 @@ class Cluster(Pass):
                 break
             options = {**self.model_dump(), "bits": bits, "clusters": None, "share": "tensor"}
             configured = type(self).model_validate({**options, "include": (escape(weight.name),)})
-            verdict = configured._compress(weight, _Run(context.seed))  # noqa: SLF001
+            verdict = configured._compress(weight, Run(context.seed))  # noqa: SLF001
             weight.tensor.values = before
             if verdict.verdict == "changed" and verdict.error is not None:
                 yield Offer(configured, verdict.bytes_after, verdict.error)
 
-    def _compress(self, weight: Weight, run: _Run) -> Verdict:
+    def _compress(self, weight: Weight, run: Run) -> Verdict:
         reason = self._unsuitable(weight)
         if reason is not None:
             return skip(weight, reason)
@@ -282,7 +249,7 @@ class Cluster(Pass):
             return TOO_LARGE
         return None
 
-    def _coding(self, weight: Weight, values: NDArray[Any], run: _Run) -> tuple[Coding, str]:
+    def _coding(self, weight: Weight, values: NDArray[Any], run: Run) -> tuple[Coding, str]:
         """Code values of a weight at the bits that were chosen for it."""
         chosen = run.chosen.get(id(weight.tensor))
         one = self if chosen is None else self._at(chosen)
@@ -292,7 +259,7 @@ class Cluster(Pass):
         """Return the same pass with a coding that was chosen."""
         return self.model_copy(update={"bits": choice.bits, "width": choice.width})
 
-    def _code(self, values: NDArray[Any], axis: int, run: _Run) -> tuple[Coding, str]:
+    def _code(self, values: NDArray[Any], axis: int, run: Run) -> tuple[Coding, str]:
         size = self.codebook_size
         exact = code_exactly(values, self.clusters or 2**self.bits)
         if exact is not None:

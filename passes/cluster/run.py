@@ -1,0 +1,42 @@
+"""What the weights of one run have in common."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from onnxcomp.pipeline import Context
+    from passes.cluster.choosing import Choice
+
+
+@dataclass
+class Run:
+    """What the weights of one run have in common.
+
+    Attributes:
+        seed: What all randomness comes from.
+        common: The codebook that all share, where they do.
+        chosen: Codings chosen for single weights, by the identity of their constants.
+        tables: What decodings share, and the file has by now; a function has its own.
+    """
+
+    seed: int
+    common: NDArray[np.float64] | None = None
+    chosen: dict[int, Choice] = field(default_factory=dict)
+    tables: defaultdict[str, set[tuple[object, ...]]] = field(
+        default_factory=lambda: defaultdict(set)
+    )
+
+
+def part_of(context: Context, start: float, stop: float) -> Context:
+    """Return a context for a part of the work."""
+
+    def tell(share: float) -> None:
+        context.progress(start + (stop - start) * share)
+
+    return replace(context, progress=tell)
