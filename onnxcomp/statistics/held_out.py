@@ -14,14 +14,15 @@ if TYPE_CHECKING:
 
     Columns = NDArray[np.float32]
 
-MOST_KEPT = 1024
+MOST_KEPT, MOST_ELEMENTS = 1024, 1 << 22
+"""Columns that are kept at most, and elements of them together."""
 
 SIDES = ("columns", "original")
 """Names of the columns in a file."""
 
 
 class HeldOut:
-    """A random sample of at most `MOST_KEPT` columns, the same in whatever order they come.
+    """A random sample of up to `MOST_KEPT` columns, the same in whatever order they come.
 
     Every column draws a number; those with the lowest ones are kept (bottom-k sampling, Cohen
     and Kaplan, 2007), so that samples of two halves merge to that of the whole.
@@ -36,6 +37,7 @@ class HeldOut:
         widths = (width, original_width) if original_width else (width,)
         self._sides: list[Columns] = [np.empty((groups, 0, each), np.float32) for each in widths]
         self._drawn: NDArray[np.float64] = np.empty((0,))
+        self._most = max(1, min(MOST_KEPT, MOST_ELEMENTS // (groups * sum(widths))))
 
     @property
     def columns(self) -> Columns:
@@ -55,7 +57,7 @@ class HeldOut:
     def add(self, columns: Columns, original: Columns | None, random: np.random.Generator) -> None:
         """Take in columns, shape (groups, columns, width), perhaps with the original's."""
         drawn: NDArray[np.float64] = random.random((columns.shape[1],))
-        if len(self._drawn) == MOST_KEPT:
+        if len(self._drawn) == self._most:
             near = np.flatnonzero(drawn < self._drawn[-1])
         else:
             near = np.arange(len(drawn))
@@ -74,7 +76,7 @@ class HeldOut:
     def of_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> Self:
         """Return what `arrays` gave."""
         sides = [arrays[name] for name in SIDES if name in arrays]
-        made = cls(*sides[0].shape[::2])
+        made = cls(len(sides[0]), *(side.shape[2] for side in sides))
         made._sides, made._drawn = sides, arrays["drawn"]
         return made
 
@@ -82,7 +84,7 @@ class HeldOut:
         if not len(drawn):
             return
         drawn = np.concatenate([self._drawn, drawn])
-        lowest = np.argsort(drawn, kind="stable")[:MOST_KEPT]
+        lowest = np.argsort(drawn, kind="stable")[: self._most]
         self._drawn = drawn[lowest]
         self._sides = [
             np.concatenate(pair, axis=1)[:, lowest]

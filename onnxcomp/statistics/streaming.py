@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     Place = tuple[gs.Tensor, Graph]
 
-MOST_BYTES = 1 << 28
+MOST_BYTES = 1 << 26
 """What all tensors of one run may take together; where they would take more, several are made."""
 
 BYTES_A_FLOAT = 4
