@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from onnxcomp.recovery import refit_codebook
 from passes.cluster.scales import computed_dtype
 from passes.cluster.vectors import assign_vectors
 
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from passes.cluster.coding import Coding
 
     Singles = NDArray[np.float32]
+
+MOST_REFITTED = 16
+"""Entries of a codebook that is refitted; more have few weights each, and take long."""
 
 MOST_COMPARED = 1 << 22
 """Distances that are held at once."""
@@ -78,6 +82,29 @@ class Grid:
             ]
         )
         return replace(self._coding, codes=self._codes_of(rounded))
+
+    def refit(self, coding: Coding, target: NDArray[Any], second: NDArray[Any]) -> Coding | None:
+        """Return a coding of this grid with a codebook that fits its codes best.
+
+        Entries that are zero stay so. None where there is no single codebook of a few floats for a
+        single matrix.
+
+        Args:
+            coding: The coding.
+            target: What should be decoded, shape (1, outputs, inputs).
+            second: Second moment of what it multiplies, shape (1, inputs, inputs).
+        """
+        book = coding.codebook
+        is_single = len(target) == book.groups == book.width == 1
+        if not is_single or book.clusters > MOST_REFITTED or book.unit is not None:
+            return None
+        moved = coding.codes.reshape(self._moved)
+        codes = self._form.to_matrices(np.moveaxis(moved, 0, coding.axis))
+        old = book.entries[:, 0].astype(np.float64)
+        scale = self._scale[0].astype(np.float64)
+        found = refit_codebook(target[0], codes[0], scale, second[0], old)
+        entries = np.where(old == 0, 0.0, found)[:, None].astype(book.entries.dtype)
+        return replace(coding, codebook=replace(book, entries=entries))
 
     def _rounding(self, group: int) -> Callable[[Singles, Singles], Singles]:
         scale, books = self._scale[group], self._books[self._book_of_row[group]]

@@ -82,5 +82,9 @@ def _candidates(
     if paired:
         target = problem.target()
         again = code(layer.form.to_tensor(target).astype(values.dtype))
-        found = Grid(again, layer.form, values.dtype).recode(target, feedbacks)
+        grid = Grid(again, layer.form, values.dtype)
+        found = grid.recode(target, feedbacks)
         yield found, "error feedback after refit"
+        refitted = grid.refit(found, target, problem.second)
+        if refitted is not None:
+            yield refitted, "error feedback after refit, codebook refitted"
