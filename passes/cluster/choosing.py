@@ -90,7 +90,8 @@ class Curve:
             lost: What the model's outputs lose where this weight has `PROBE` bits.
         """
         at_probe = self.errors[CHOICES.index(PROBE)] or 1.0
-        costs = (lost * error / at_probe for error in self.errors)
+        # A weight that costs nothing is still not cut into vectors that do not fit it.
+        costs = (error if error == inf else lost * error / at_probe for error in self.errors)
         return [Option(*pair) for pair in zip(self.nbytes, costs, strict=True)]
 
 
