@@ -57,9 +57,7 @@ def allocate(options: Sequence[Sequence[Option]], budget: int) -> list[int] | No
         for place, option in enumerate(each):
             taken = -(-(option.nbytes - floor) // step)
             if taken < len(costs):
-                tried[place, taken:] = costs[: len(costs) - taken] + (
-                    option.cost if option.cost < most else most
-                )
+                tried[place, taken:] = costs[: len(costs) - taken] + (min(most, option.cost))
         choices.append(np.argmin(tried, axis=0))
         costs = tried.min(axis=0)
     return _walk_back(options, choices, least, step)
