@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -20,7 +21,8 @@ class Option:
 
     Args:
         nbytes: What it takes of the budget.
-        cost: What it costs besides, in any unit that all options share; costs add up.
+        cost: What it costs besides, in any unit that all options share; costs add up. What costs
+            infinitely much, or nobody knows how much, is taken only where nothing else fits.
     """
 
     nbytes: int
@@ -46,6 +48,8 @@ def allocate(options: Sequence[Sequence[Option]], budget: int) -> list[int] | No
     if spare < 0:
         return None
     step = max(1, -(-spare // BUCKETS))
+    # Infinity itself is kept for what does not fit.
+    most = sys.float_info.max / (len(options) + 1)
     costs = np.zeros(spare // step + 1)
     choices = []
     for each, floor in zip(options, least, strict=True):
@@ -53,7 +57,7 @@ def allocate(options: Sequence[Sequence[Option]], budget: int) -> list[int] | No
         for place, option in enumerate(each):
             taken = -(-(option.nbytes - floor) // step)
             if taken < len(costs):
-                tried[place, taken:] = costs[: len(costs) - taken] + option.cost
+                tried[place, taken:] = costs[: len(costs) - taken] + (min(most, option.cost))
         choices.append(np.argmin(tried, axis=0))
         costs = tried.min(axis=0)
     return _walk_back(options, choices, least, step)

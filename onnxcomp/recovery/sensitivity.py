@@ -68,14 +68,26 @@ def _floats(outputs: Iterable[NDArray[Any]]) -> Outputs:
 
 
 def _relative(wanted: Sequence[Outputs], given: Iterable[Outputs]) -> float:
-    """Return the mean over the outputs of squared error by variance, all samples together."""
+    """Return the mean over the outputs of squared error by variance, all samples together.
+
+    Elements that are not finite, as those that a mask hides, do not count, nor do outputs that
+    are always the same. An element that is no longer finite is missed as if it were 0.
+    """
     count = len(wanted[0])
     missed, total = np.zeros(count), np.zeros(count)
-    means = [float(np.mean([each[place].mean() for each in wanted])) for place in range(count)]
+    means = [_mean([each[place] for each in wanted]) for place in range(count)]
     for first, second in zip(wanted, given, strict=True):
-        for place, (one, other) in enumerate(zip(first, second, strict=True)):
-            if one.shape == other.shape:
-                missed[place] += np.sum(np.square(one - other))
-            total[place] += np.sum(np.square(one - means[place]))
-    known = total > 0
-    return float(np.mean(missed[known] / total[known])) if known.any() else 0.0
+        for place, (one, two) in enumerate(zip(first, second, strict=True)):
+            known = np.isfinite(one)
+            total[place] += np.sum(np.square(one[known] - means[place]))
+            if one.shape == two.shape:
+                other = np.where(np.isfinite(two), two, 0.0)
+                missed[place] += np.sum(np.square(one[known] - other[known]))
+    varied = total > 0
+    return float(np.mean(missed[varied] / total[varied])) if varied.any() else 0.0
+
+
+def _mean(arrays: Sequence[NDArray[np.float64]]) -> float:
+    """Return the mean of what is finite."""
+    finite = np.concatenate([each[np.isfinite(each)] for each in arrays])
+    return float(finite.mean()) if finite.size else 0.0

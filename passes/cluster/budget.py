@@ -27,6 +27,8 @@ def keep_within(
     allotment: Allotment,
     cluster: Callable[[dict[int, Choice]], Verdicts],
     context: Context,
+    *,
+    recipe_bytes: int = 0,
 ) -> Verdicts:
     """Cluster a model so that its file, biases and recipe to come included, keeps within a limit.
 
@@ -36,6 +38,7 @@ def keep_within(
         allotment: Chooses codings for a budget.
         cluster: Clusters with codings by the identity of constants; returns the verdicts.
         context: Tells whether biases will be added.
+        recipe_bytes: What names in the recipe take.
 
     Returns:
         Verdicts by the identity of the constants.
@@ -46,19 +49,23 @@ def keep_within(
     plain = {id(weight.tensor): weight.tensor.held for weight in allotment.weights}
     budget = limit - count_bytes(model)
     budget += sum(weight.tensor.nbytes for weight in allotment.weights)
-    for _ in range(MOST_TRIALS):
-        chosen = allotment.choose(budget)
-        if chosen is None:
-            break
+    excess = 0
+    for trial in range(MOST_TRIALS):
+        # The smallest is tried before it is said to be too large.
+        is_last = trial == MOST_TRIALS - 1 or budget <= allotment.least_bytes
+        if is_last:
+            budget = allotment.least_bytes
         for weight in allotment.weights:
             weight.tensor.values = plain[id(weight.tensor)]
-        found = cluster(chosen)
-        excess = count_bytes(model) + reserved_bytes(model, found, context) - limit
+        found = cluster(allotment.choose(budget))
+        reserved = recipe_bytes + reserved_bytes(model, found, context)
+        excess = count_bytes(model) + reserved - limit
         if excess <= 0:
             return found
+        if is_last:
+            break
         budget -= excess
-    least = limit - budget + allotment.least_bytes
     raise ValueError(
-        f"a file of {limit} bytes cannot be reached; the smallest has about {least} "
+        f"a file of {limit} bytes cannot be reached; the smallest has about {limit + excess} "
         "(allow more, or cluster more tensors)"
     )

@@ -90,7 +90,8 @@ class Curve:
             lost: What the model's outputs lose where this weight has `PROBE` bits.
         """
         at_probe = self.errors[CHOICES.index(PROBE)] or 1.0
-        costs = (lost * error / at_probe for error in self.errors)
+        # A weight that costs nothing is still not cut into vectors that do not fit it.
+        costs = (error if error == inf else lost * error / at_probe for error in self.errors)
         return [Option(*pair) for pair in zip(self.nbytes, costs, strict=True)]
 
 
@@ -143,18 +144,17 @@ class Allotment:
         """Bytes that all weights take at least."""
         return sum(min(curve.nbytes) for curve in self._curves)
 
-    def choose(self, budget: int) -> dict[int, Choice] | None:
-        """Choose a coding for each weight, by the identity of its constant; None if none fit.
+    def choose(self, budget: int) -> dict[int, Choice]:
+        """Choose a coding for each weight, by the identity of its constant.
 
         Args:
-            budget: Bytes that all of them may take.
+            budget: Bytes that all of them may take, `least_bytes` or more.
         """
         options = [
             curve.options(lost) for curve, lost in zip(self._curves, self._losses, strict=True)
         ]
         chosen = allocate(options, budget)
-        if chosen is None:
-            return None
+        assert chosen is not None  # noqa: S101 - the least fits
         return {
             id(weight.tensor): CHOICES[place]
             for weight, place in zip(self.weights, chosen, strict=True)

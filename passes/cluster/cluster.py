@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 from glob import escape
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
@@ -194,10 +195,15 @@ class Cluster(Pass):
             run.chosen, run.tables = chosen, defaultdict(set)
             return self._cluster(weights, run, part_of(context, 1, 1))
 
-        concerned = [weight for weight in weights if self._unsuitable(weight) is None]
+        concerned = [
+            weight
+            for weight in weights
+            if self._unsuitable(weight) is None and is_finite(weight.load())
+        ]
         allotment = Allotment(model, concerned, code, context)
         try:
-            return keep_within(limit, model, allotment, cluster, context)
+            names = len(json.dumps([self.include, self.exclude]))
+            return keep_within(limit, model, allotment, cluster, context, recipe_bytes=names)
         except ValueError as error:
             raise OptionError(f"{self.name}: {error}") from error
 

@@ -1,5 +1,7 @@
 """What is wrong with a call is said in one line, with the exit code that fits."""
 
+import re
+
 import numpy as np
 import pytest
 
@@ -175,3 +177,28 @@ def test_an_unknown_command(call):
     ran = call("clutser")
     assert ran.code == 2
     assert "No such command 'clutser'" in ran.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--max-bytes", "2000"], r"cluster: a file of 2000 bytes cannot be reached; .*"),
+        (["--size-ratio", "50"], r"cluster: a file of \d+ bytes cannot be reached; .*"),
+        (
+            ["--size-ratio", "2", "--max-bytes", "9000"],
+            "cluster: size_ratio and max_bytes exclude each other; give one",
+        ),
+        (
+            ["--size-ratio", "2", "--share", "model"],
+            (
+                "cluster: size_ratio and max_bytes choose the coding of each tensor; "
+                "leave out clusters, width, share and granularity"
+            ),
+        ),
+    ],
+)
+def test_budgets_that_cannot_be_kept(workplace, call, arguments, message):
+    ran = call("cluster", "model.onnx", "-o", "out.onnx", *QUICK, *arguments)
+    assert (ran.code, ran.out) == (2, "")
+    assert re.fullmatch(f"error: {message}\n", ran.err)
+    assert {each.name for each in workplace.iterdir()} == {"model.onnx", "samples.npz"}
