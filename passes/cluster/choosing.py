@@ -137,7 +137,8 @@ class Allotment:
             changes = [
                 (weight.tensor, probe) for weight, probe in zip(weights, probes, strict=True)
             ]
-            self._losses = output_errors(model, changes, context.samples, context.progress)
+            measured = output_errors(model, changes, context.samples, context.progress)
+            self._losses = _with_unseen(measured, self._losses)
 
     @property
     def least_bytes(self) -> int:
@@ -159,6 +160,19 @@ class Allotment:
             id(weight.tensor): CHOICES[place]
             for weight, place in zip(self.weights, chosen, strict=True)
         }
+
+
+def _with_unseen(losses: Sequence[float], errors: Sequence[float]) -> list[float]:
+    """Return losses of the model; a weight that no sample needs counts like the median one.
+
+    Args:
+        losses: What the model lost by each weight.
+        errors: The layers' own errors, by which that goes.
+    """
+    pairs = list(zip(losses, errors, strict=True))
+    ratios = [loss / error for loss, error in pairs if 0 < loss < inf and 0 < error < inf]
+    typical = float(np.median(ratios)) if ratios else 1.0
+    return [loss if loss > 0 else typical * error for loss, error in pairs]
 
 
 def _inputs(model: Model, chosen: Sequence[Layer], context: Context) -> list[InputStatistics]:

@@ -101,7 +101,10 @@ class Cluster(Pass):
     ] = None
     max_bytes: Annotated[
         int | None,
-        Field(ge=1, description="Choose bits for each tensor so that the file has at most these."),
+        Field(
+            ge=1,
+            description="Choose bits for each tensor so that the file has no more than these.",
+        ),
     ] = None
     sequential: Annotated[
         bool,

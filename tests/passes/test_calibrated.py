@@ -15,7 +15,10 @@ from passes import Cluster
 from passes.cluster.coding import code_vectors
 from passes.cluster.recoding import Grid
 
-HOW = r"(nearest codes|error feedback|error feedback after refit)(, mean corrected)?"
+HOW = (
+    r"(nearest codes|error feedback|error feedback after refit)"
+    r"(, codebook refitted)?(, mean corrected)?"
+)
 FORMS = (
     {"bits": 3},
     {"bits": 3, "granularity": "tensor"},
