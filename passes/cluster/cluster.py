@@ -25,12 +25,10 @@ from passes.cluster.coding import (
     code_scaled,
     code_tensor,
     code_vectors,
+    common_codebook,
 )
-from passes.cluster.histogram import Histogram
 from passes.cluster.identical import share_identical
-from passes.cluster.kmeans import cluster_points
 from passes.cluster.run import Run, part_of
-from passes.cluster.scales import root_mean_square, scaled_histogram
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -291,16 +289,9 @@ class Cluster(Pass):
         return scaled, f"{which}{size} clusters, {channels}"
 
     def _common_codebook(self, weights: Sequence[Weight]) -> NDArray[np.float64] | None:
-        """Fit one codebook to all weights, each divided by the scales that it will have."""
         if self.share == "tensor":
             return None
-        histogram = Histogram()
-        for weight in weights:
-            values = weight.load() if self._unsuitable(weight) is None else None
-            if values is not None and is_finite(values):
-                axis = weight.output_axis if self.granularity == "scale" else None
-                histogram.merge(scaled_histogram(values, root_mean_square(values, axis)))
-        points, counts = histogram.points()
-        if not len(points):
-            return None
-        return cluster_points(points, counts, self.codebook_size, keep_zero=True)
+        suitable = [weight for weight in weights if self._unsuitable(weight) is None]
+        return common_codebook(
+            suitable, self.codebook_size, by_channel=self.granularity == "scale"
+        )

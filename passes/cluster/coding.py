@@ -9,7 +9,7 @@ import ml_dtypes
 import numpy as np
 
 from onnxcomp.stores import Codebook, CodebookStore, store_codes
-from passes.cluster.blocks import BLOCK, flat_blocks, has_zero, row_blocks
+from passes.cluster.blocks import BLOCK, flat_blocks, has_zero, is_finite, row_blocks
 from passes.cluster.histogram import Histogram
 from passes.cluster.kmeans import assign, cluster_points
 from passes.cluster.scales import (
@@ -23,9 +23,11 @@ from passes.cluster.scales import (
 from passes.cluster.vectors import assign_vectors, cluster_vectors
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Iterable
 
     from numpy.typing import NDArray
+
+    from onnxcomp.graph import Weight
 
     Floats = NDArray[np.float64]
 
@@ -190,6 +192,29 @@ def code_vectors(
     codebook = quantize_entries(book.astype(np.float64), kind, computed)
     decoded = _decoded(codebook, computed).astype(np.float32)
     return Coding(assign_vectors(vectors, decoded), codebook, scale=scale)
+
+
+def common_codebook(
+    weights: Iterable[Weight], clusters: int, *, by_channel: bool
+) -> Floats | None:
+    """Fit one codebook to several weights, each divided by the scales that it will have.
+
+    Args:
+        weights: The weights; those that are not finite do not count.
+        clusters: Entries of the codebook.
+        by_channel: Whether each output channel has a scale, or each weight one.
+
+    Returns:
+        The entries; None where there is nothing to fit.
+    """
+    histogram = Histogram()
+    for weight in weights:
+        values = weight.load()
+        if is_finite(values):
+            axis = weight.output_axis if by_channel else None
+            histogram.merge(scaled_histogram(values, root_mean_square(values, axis)))
+    points, counts = histogram.points()
+    return cluster_points(points, counts, clusters, keep_zero=True) if len(points) else None
 
 
 def quantize_entries(
