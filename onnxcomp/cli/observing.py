@@ -9,7 +9,7 @@ import click
 
 from onnxcomp.api import Settings, statistics
 from onnxcomp.cli.console import progress_bars
-from onnxcomp.cli.options import data_option, model_argument, options_of
+from onnxcomp.cli.options import data_option, model_argument, options_of, output_option
 from onnxcomp.errors import OptionError
 from onnxcomp.graph import load_model
 from onnxcomp.statistics import load_statistics
@@ -37,11 +37,8 @@ def statistics_command() -> click.Command:
         "statistics",
         params=[
             model_argument("model"),
-            click.Option(
-                ["-o", "--output"],
-                type=click.Path(path_type=Path, dir_okay=False),
-                required=True,
-                help="Where the statistics go, an .npz.",
+            output_option(
+                "Where the statistics go, an .npz; the old file stays until it is whole."
             ),
             data_option(),
             click.Option(

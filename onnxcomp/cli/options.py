@@ -22,6 +22,20 @@ def model_argument(name: str) -> click.Argument:
     return click.Argument([name], type=click.Path(path_type=Path), metavar=name.upper())
 
 
+def output_option(text: str) -> click.Option:
+    """Return ``--output``, which all commands that write a file need.
+
+    Args:
+        text: Its help.
+    """
+    return click.Option(
+        ["-o", "--output"],
+        type=click.Path(path_type=Path, dir_okay=False),
+        required=True,
+        help=text,
+    )
+
+
 def data_option() -> click.Option:
     """Return ``--data``, common to all commands that run a model."""
     return click.Option(

@@ -15,6 +15,7 @@ from onnxcomp.cli.options import (
     json_option,
     model_argument,
     options_of,
+    output_option,
     statistics_option,
     taken,
 )
@@ -33,12 +34,7 @@ SELECTION = ("include", "exclude")
 
 def _common() -> list[click.Parameter]:
     return [
-        click.Option(
-            ["-o", "--output"],
-            type=click.Path(path_type=Path, dir_okay=False),
-            required=True,
-            help="Where the model goes; the old file stays until the new one is whole.",
-        ),
+        output_option("Where the model goes; the old file stays until the new one is whole."),
         data_option(),
         statistics_option(),
         *options_of(Settings),
