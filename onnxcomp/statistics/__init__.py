@@ -1,7 +1,7 @@
 """Streaming observations of tensors inside a running model."""
 
 from onnxcomp.statistics.files import Statistics, load_statistics, observe
-from onnxcomp.statistics.held_out import HeldOut
+from onnxcomp.statistics.held_out import HeldOut, held_out_samples
 from onnxcomp.statistics.layers import RECURRENT, Form, Layer, Use, layers
 from onnxcomp.statistics.moments import Moments
 from onnxcomp.statistics.observing import InputStatistics, one_thread, walk, watch_inputs
@@ -21,6 +21,7 @@ __all__ = [
     "Relay",
     "Statistics",
     "Use",
+    "held_out_samples",
     "layers",
     "load_statistics",
     "observe",

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from onnxcomp.statistics.streaming import describe
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -12,7 +16,12 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from onnxcomp.runtime import Samples
+
     Columns = NDArray[np.float32]
+
+HELD_OUT = 5
+"""One sample in so many is kept apart, to measure repairs on."""
 
 MOST_KEPT, MOST_ELEMENTS = 1024, 1 << 22
 """Columns that are kept at most, and elements of them together."""
@@ -90,3 +99,15 @@ class HeldOut:
             np.concatenate(pair, axis=1)[:, lowest]
             for pair in zip(self._sides, sides, strict=True)
         ]
+
+
+def held_out_samples(samples: Samples, most: int) -> Samples:
+    """Return the first few samples that no moments are made of; the first of all if none is.
+
+    Args:
+        samples: Calibration samples.
+        most: How many.
+    """
+    unseen = (feed for feed in samples.batched(1) if not describe(feed).seed % HELD_OUT)
+    feeds = list(islice(unseen, most)) or list(islice(samples.batched(1), most))
+    return replace(samples, count=len(feeds) * samples.least, read=lambda _: feeds, batch=1)

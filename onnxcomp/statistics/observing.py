@@ -12,7 +12,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from onnxcomp.statistics.columns import Features
-from onnxcomp.statistics.held_out import HeldOut
+from onnxcomp.statistics.held_out import HELD_OUT, HeldOut
 from onnxcomp.statistics.moments import Moments
 from onnxcomp.statistics.streaming import portions, stream
 
@@ -29,9 +29,6 @@ if TYPE_CHECKING:
     from onnxcomp.statistics.layers import Layer, Use
     from onnxcomp.statistics.relay import Start
     from onnxcomp.statistics.streaming import Place, Sample
-
-HELD_OUT = 5
-"""One sample in so many is kept apart, to measure repairs on."""
 
 WIDEST = 8192
 """Wider columns are not observed: a second moment of them takes half a gigabyte."""

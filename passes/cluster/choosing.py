@@ -9,8 +9,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from onnxcomp.allocation import Option, allocate
-from onnxcomp.recovery import Feedback, Problem, output_errors
-from onnxcomp.statistics import InputStatistics, layers, one_thread, walk, watch_inputs
+from onnxcomp.recovery import Feedback, Problem, held_out_error, output_errors
+from onnxcomp.statistics import (
+    InputStatistics,
+    held_out_samples,
+    layers,
+    one_thread,
+    walk,
+    watch_inputs,
+)
 from onnxcomp.stores import Codebook
 from passes.cluster.blocks import relative_error
 from passes.cluster.coding import Coding
@@ -27,7 +34,7 @@ if TYPE_CHECKING:
     from onnxcomp.graph import Model, Weight
     from onnxcomp.pipeline import Context
     from onnxcomp.recovery.feedback import Round
-    from onnxcomp.statistics import Layer
+    from onnxcomp.statistics import HeldOut, Layer
 
     Floats = NDArray[np.float64]
     Code = Callable[[Weight, NDArray[Any], "Choice"], Coding]
@@ -66,7 +73,10 @@ CHOICES = (
 )
 """Codings that are weighed up; vectors cost a larger codebook."""
 
-ROWS = 128
+SAMPLES = 16
+"""Samples, or complete feeds, on which it is measured what a weight matters."""
+
+ROWS = 512
 """Outputs of a layer on which the error at each number of bits is measured."""
 
 
@@ -98,7 +108,8 @@ class Curve:
 class Allotment:
     """Measured curves of several weights, from which bits are chosen for any budget.
 
-    Errors of layers are those after error feedback, on a part of their outputs. What they mean
+    Errors of layers are those after error feedback, on a part of their outputs and on held-out
+    columns: feedback from few columns looks perfect on those. What they mean
     for the model is measured by running it with one weight at a time coded coarsely; from there
     the loss is taken to grow as the layer's own error does.
 
@@ -128,7 +139,7 @@ class Allotment:
         with one_thread():
             for place, (layer, observed) in enumerate(zip(chosen, inputs, strict=True)):
                 problem = _problem(layer, observed)
-                self._curves.append(_curve(layer.weight, problem))
+                self._curves.append(_curve(layer.weight, problem, observed.held_out))
                 if context.samples is not None:
                     probes.append(_probe(layer, problem, code))
                 context.progress((place + 1) / len(chosen))
@@ -137,7 +148,8 @@ class Allotment:
             changes = [
                 (weight.tensor, probe) for weight, probe in zip(weights, probes, strict=True)
             ]
-            measured = output_errors(model, changes, context.samples, context.progress)
+            unseen = held_out_samples(context.samples, SAMPLES)
+            measured = output_errors(model, changes, unseen, context.progress)
             self._losses = _with_unseen(measured, self._losses)
 
     @property
@@ -192,7 +204,7 @@ def _problem(layer: Layer, inputs: InputStatistics) -> Problem | None:
     return Problem.of(layer.form.to_matrices(layer.weight.load()), moments, shifts=False)
 
 
-def _curve(weight: Weight, problem: Problem | None) -> Curve:
+def _curve(weight: Weight, problem: Problem | None, held_out: HeldOut | None) -> Curve:
     sizes = tuple(_stored_bytes(weight, choice) for choice in CHOICES)
     if problem is None:
         rows = np.moveaxis(weight.load(), weight.output_axis, 0)
@@ -200,10 +212,12 @@ def _curve(weight: Weight, problem: Problem | None) -> Curve:
         return Curve(sizes, tuple(_rounding_error(rows, choice) for choice in CHOICES))
     step = max(1, problem.weights.shape[1] // ROWS)
     part = replace(problem, weights=problem.weights[:, ::step])
-    return Curve(sizes, _feedback_errors(part))
+    return Curve(sizes, _feedback_errors(part, held_out))
 
 
-def _feedback_errors(problem: Problem) -> tuple[float, ...]:
+def _feedback_errors(problem: Problem, held_out: HeldOut | None) -> tuple[float, ...]:
+    """Return the error at each choice, on columns that the feedback has not seen if it can be."""
+    none = np.zeros(problem.weights.shape[:2])
     feedbacks: dict[int, list[Feedback]] = {}
     errors = []
     for choice in CHOICES:
@@ -216,7 +230,10 @@ def _feedback_errors(problem: Problem) -> tuple[float, ...]:
         scale, rounded = _grid(problem.weights, choice)
         pairs = zip(feedbacks[width], problem.weights / scale, strict=True)
         found = np.stack([feedback.round(scaled, rounded) for feedback, scaled in pairs])
-        errors.append(problem.error(found * scale))
+        if held_out is None:
+            errors.append(problem.error(found * scale))
+        else:
+            errors.append(held_out_error(problem.weights, found * scale, none, held_out))
     return tuple(errors)
 
 
