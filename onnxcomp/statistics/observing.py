@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
 from dataclasses import dataclass
 from itertools import repeat
+from threading import Lock
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -257,11 +258,12 @@ def walk(
     begin: Sequence[Start | None] = starts or [None] * len(models)
     parts = portions(models[0], [watch.places(0) for watch in watches], samples, begin[0])
     sides = range(len(models))
+    reading = Lock()
     with ThreadPoolExecutor(WORKERS) as pool, one_thread():
         for done, part in enumerate(parts):
             wanted = [[watch.places(side) for watch in watches[part]] for side in sides]
             streams = [
-                stream(model, [place for places in each for place in places], samples, start)
+                stream(model, [one for places in each for one in places], samples, start, reading)
                 for model, each, start in zip(models, wanted, begin, strict=True)
             ]
             for count in range(samples.batched(1).batches):

@@ -15,6 +15,7 @@ from onnxcomp.runtime import open_session
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from threading import Lock
 
     import onnx_graphsurgeon as gs
     from numpy.typing import NDArray
@@ -94,7 +95,11 @@ def portions(
 
 
 def stream(
-    model: Model, places: Sequence[Place], samples: Samples, start: Start | None = None
+    model: Model,
+    places: Sequence[Place],
+    samples: Samples,
+    start: Start | None,
+    reading: Lock,
 ) -> Iterator[tuple[Sample, list[NDArray[Any]]]]:
     """Run a model over samples and yield the wanted tensors of each; none is kept.
 
@@ -105,10 +110,18 @@ def stream(
         places: Tensors, and the scopes that compute them.
         samples: What is fed.
         start: What is fed in place of the first nodes.
+        reading: Held while a sample is read: Python 3.11 parses headers of arrays in one thread
+            at a time only.
     """
     session = _open(model, places, "Identity", start)
-    for number, feed in enumerate(samples.batched(1)):
-        found = session.run(_known(feed, session, start, number))
+    feeds = enumerate(samples.batched(1))
+    while True:
+        with reading:
+            number, feed = next(feeds, (-1, {}))
+            given = _known(feed, session, start, number) if number >= 0 else {}
+        if number < 0:
+            return
+        found = session.run(given)
         yield describe(feed), [found[_name(place)] for place in places]
 
 
