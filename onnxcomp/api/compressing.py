@@ -99,7 +99,7 @@ def compress(
         data: Inputs: whatever `onnxcomp.runtime.read_samples` takes. Passes calibrate on them,
             and the result is compared on them; None makes some up for the comparison only.
         statistics: A file that `onnxcomp statistics` made of this model, for passes to calibrate
-            on in place of data.
+            on; data is then for the comparison only.
         settings: How the result is checked and timed.
         progress: Told what is being done and the share of it that is done.
 
@@ -111,7 +111,7 @@ def compress(
         graph = load_model(model)
         original, source = measured(graph, bench, model)
         origin = origin_of(original, source, data, settings)
-        given = None if data is None else origin.samples
+        given = None if data is None or statistics is not None else origin.samples
         known = None if statistics is None else load_statistics(Path(statistics), graph)
         context = Context(given, known, settings.seed)
         result = graph

@@ -10,6 +10,7 @@ import click
 from onnxcomp.api import Settings, statistics
 from onnxcomp.cli.console import progress_bars
 from onnxcomp.cli.options import data_option, model_argument, options_of, output_option
+from onnxcomp.cli.writing import check_folder
 from onnxcomp.errors import OptionError
 from onnxcomp.graph import load_model
 from onnxcomp.statistics import load_statistics
@@ -26,10 +27,13 @@ def statistics_command() -> click.Command:
         """
         if data is None:
             raise OptionError("statistics needs --data: samples that the model is run on")
+        check_folder(output)
+        graph = load_model(model)
+        others = [load_statistics(path, graph) for path in given["merge"]]
         with progress_bars(quiet=False) as tell:
             found = statistics(model, data, samples=given["samples"], progress=tell)
-        for path in given["merge"]:
-            found.merge(load_statistics(path, load_model(model)))
+        for other in others:
+            found.merge(other)
         found.save(output)
         click.echo(output)
 

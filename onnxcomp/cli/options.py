@@ -52,7 +52,8 @@ def statistics_option() -> click.Option:
     return click.Option(
         ["--statistics"],
         type=click.Path(path_type=Path),
-        help="Calibrate on a file that 'onnxcomp statistics' made of the model, not on data.",
+        help="Calibrate on a file that 'onnxcomp statistics' made of the model; --data is then "
+        "for comparing only.",
     )
 
 

@@ -100,7 +100,7 @@ def _narrowed(one: Pass, include: tuple[str, ...], exclude: tuple[str, ...]) -> 
 def write(passes: Sequence[Pass], given: dict[str, Any]) -> None:
     """Run passes, write the result, and say what was done."""
     settings = Settings.model_validate(taken(Settings, given))
-    _check_folder(given["output"])
+    check_folder(given["output"])
     try:
         with progress_bars(quiet=given["quiet"]) as tell:
             compressed = compress(
@@ -118,7 +118,7 @@ def write(passes: Sequence[Pass], given: dict[str, Any]) -> None:
     _say(compressed.save(given["output"]), given)
 
 
-def _check_folder(output: Path) -> None:
+def check_folder(output: Path) -> None:
     """Refuse a target that cannot be written before hours of work, not after."""
     folder = output.parent
     if not folder.is_dir():

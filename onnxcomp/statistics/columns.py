@@ -43,21 +43,6 @@ class View(Protocol):
         """
         ...
 
-    def rows(
-        self, array: NDArray[Any], mask: NDArray[Any] | None, random: np.random.Generator
-    ) -> Columns:
-        """Return what a tensor of the outputs' shape holds for the same columns.
-
-        Args:
-            array: The tensor.
-            mask: As for `columns`.
-            random: As for `columns`, from the same start.
-
-        Returns:
-            Shape (columns, outputs).
-        """
-        ...
-
 
 @dataclass(frozen=True)
 class Features:
@@ -85,7 +70,13 @@ class Features:
     def rows(
         self, array: NDArray[Any], mask: NDArray[Any] | None, random: np.random.Generator
     ) -> Columns:
-        """Return rows of features, shape (columns, features)."""
+        """Return rows of features, of the input or of what is added to the output.
+
+        The same ``random`` picks the places of the same columns.
+
+        Returns:
+            Shape (columns, features).
+        """
         # A matrix on the left may multiply a vector, all of whose axes are features.
         moved = array if array.ndim == 1 else np.moveaxis(array, self.axis, -1)
         rows = moved.reshape(-1, moved.shape[-1])
@@ -152,7 +143,10 @@ class Patches:
     def rows(
         self, array: NDArray[Any], mask: NDArray[Any] | None, random: np.random.Generator
     ) -> Columns:
-        """Return what lies where the kernel gives its outputs, shape (columns, channels)."""
+        """Return what is added where the kernel gives its outputs, shape (columns, channels).
+
+        The same ``random`` picks the places of the same columns.
+        """
         del mask
         rows = np.moveaxis(array, 1, -1).reshape(-1, array.shape[1])
         return rows[_picked(len(rows), random)].astype(np.float32)
@@ -204,14 +198,6 @@ class HiddenStates:
             directions.append(before.reshape(-1, before.shape[-1]))
         stacked = np.stack(directions)
         return stacked[:, _picked(stacked.shape[1], random)].astype(np.float32)
-
-    def rows(
-        self, array: NDArray[Any], mask: NDArray[Any] | None, random: np.random.Generator
-    ) -> Columns:
-        """Return states, shape (columns, directions * width)."""
-        del mask
-        rows = np.moveaxis(array, 1, 2).reshape(array.shape[0] * array.shape[2], -1)
-        return rows[_picked(len(rows), random)].astype(np.float32)
 
 
 def _picked(count: int, random: np.random.Generator) -> NDArray[np.intp]:

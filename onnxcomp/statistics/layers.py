@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from onnxcomp.graph.weights import Reader
 
 RECURRENT = {"LSTM", "GRU", "RNN"}
+WIDEST = 8192
+"""Wider columns are not observed: a second moment of them takes half a gigabyte."""
+
 CONVOLUTIONS = {"Conv", "ConvTranspose"}
 INITIAL_STATE = 5
 """The input of a recurrent operator at which it takes its initial hidden state."""
@@ -190,6 +193,8 @@ def _use(
         raise _HiddenError("only looks rows up")
     else:
         raise _HiddenError(f"multiplies it with nothing that is observed ({node.op})")
+    if form.matrices[2] > WIDEST:
+        raise _HiddenError(f"multiplies it with columns of more than {WIDEST} elements")
     tensors = _observed(node, place)
     if any(isinstance(tensor, Constant) for tensor in tensors):
         raise _HiddenError("multiplies it with a constant")

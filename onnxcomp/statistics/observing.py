@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from onnxcomp.statistics.columns import Features
+from onnxcomp.statistics.columns import Features, Patches
 from onnxcomp.statistics.held_out import HELD_OUT, HeldOut
 from onnxcomp.statistics.moments import Moments
 from onnxcomp.statistics.streaming import portions, stream
@@ -30,9 +30,6 @@ if TYPE_CHECKING:
     from onnxcomp.statistics.layers import Layer, Use
     from onnxcomp.statistics.relay import Start
     from onnxcomp.statistics.streaming import Place, Sample
-
-WIDEST = 8192
-"""Wider columns are not observed: a second moment of them takes half a gigabyte."""
 
 WORKERS = 2
 """Threads that sum up; each sum belongs to one of them at a time, so that its order is fixed."""
@@ -67,7 +64,7 @@ class InputStatistics:
         A sample whose columns are not finite, or whose squares are not, does not count.
         """
         groups, count, width = columns.shape
-        if not count or width > WIDEST or not _has_squares(columns):
+        if not count or not _has_squares(columns):
             return
         if original is not None and not _has_squares(original):
             return
@@ -185,7 +182,7 @@ def _lacking(
     None where one value is added in several places, which is no residual.
     """
     read, added = sides[0][0], sides[0][-1]
-    if read.ndim != added.ndim:
+    if read.ndim != added.ndim or not isinstance(use.view, Features | Patches):
         return None
     if isinstance(use.view, Features):
         moved = [np.moveaxis(each, use.view.axis, -1).shape[:-1] for each in (read, added)]

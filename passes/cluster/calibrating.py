@@ -18,12 +18,6 @@ from onnxcomp.statistics import layers, observe
 from passes.cluster.blocks import relative_error
 from passes.cluster.refining import refine
 
-RECIPE_BYTES = 1024
-"""What the recipe in the metadata takes, at most."""
-
-NAME_BYTES = 96
-"""What the name of a changed bias takes more than the old one's, at most."""
-
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
 
@@ -40,6 +34,12 @@ if TYPE_CHECKING:
 
     Verdicts = dict[int, Verdict]
     """Verdicts by the identity of the weight's constant."""
+
+RECIPE_BYTES = 1024
+"""What the recipe in the metadata takes, at most."""
+
+NAME_BYTES = 96
+"""What the name of a changed bias takes more than the old one's, at most."""
 
 
 @dataclass(frozen=True)
@@ -59,12 +59,16 @@ class Calibration:
     def run(self, model: Model, original: Model, found: Verdicts, context: Context) -> None:
         """Repair every weight that was clustered with an error, and update its verdict.
 
+        The verdict on one whose layer cannot be observed says why.
+
         Args:
             model: The model, clustered without data.
             original: A copy of it from before.
             found: The verdicts; updated.
             context: Samples, or statistics of the original.
         """
+        if context.samples is None and context.statistics is None:
+            return
 
         def concerns(weight: Weight) -> bool:
             verdict = found.get(id(weight.tensor))
@@ -74,6 +78,10 @@ class Calibration:
             key = id(layer.weight.tensor)
             found[key] = self._repaired(layer, twin.weight.load(), inputs, found[key])
 
+        for layer in layers(model):
+            if layer.reason and concerns(layer.weight):
+                key = id(layer.weight.tensor)
+                found[key] = _without_data(found[key], f"its layer {layer.reason}")
         if context.samples is not None and self.sequential:
             repair_in_sequence(
                 model,
@@ -96,14 +104,11 @@ class Calibration:
         """Give a weight better codes of the same size; return the new verdict."""
         weight = layer.weight
         if inputs.fit is None:
-            reason = f"{verdict.reason}; without data, since no sample runs its layer"
-            return verdict.model_copy(update={"reason": reason})
+            return _without_data(verdict, "no sample runs its layer")
         refined = refine(layer, values, inputs, lambda each: self.code(weight, each))
         present = self.tables[weight.function]
-        before, store = (
-            store_of(weight.tensor),
-            refined.coding.store(values, weight.opset, present),
-        )
+        before = store_of(weight.tensor)
+        store = refined.coding.store(values, weight.opset, present)
         assert before is not None  # noqa: S101 - it was clustered
         weight.tensor.values = StoreValues(store)
         # Whoever paid for a table that others share still does.
@@ -116,6 +121,11 @@ class Calibration:
             after, how = after + added, f"{how}, mean corrected"
         lost = relative_error(values, store.load())
         return change(weight, how, before=verdict.bytes_before, after=after, error=lost)
+
+
+def _without_data(verdict: Verdict, why: str) -> Verdict:
+    reason = f"{verdict.reason}; without data, since {why}"
+    return verdict.model_copy(update={"reason": reason})
 
 
 def reserved_bytes(model: Model, found: Verdicts, context: Context) -> int:

@@ -94,14 +94,15 @@ class Cluster(Pass):
     size_ratio: Annotated[
         float | None,
         Field(
-            gt=1, description="Choose bits for each tensor so that the file is so much smaller."
+            gt=1,
+            description="Choose bits for each tensor, not --bits, for a file so much smaller.",
         ),
     ] = None
     max_bytes: Annotated[
         int | None,
         Field(
             ge=1,
-            description="Choose bits for each tensor so that the file has no more than these.",
+            description="Choose bits for each tensor, not --bits, for a file of so many at most.",
         ),
     ] = None
     sequential: Annotated[

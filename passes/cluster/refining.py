@@ -6,13 +6,14 @@ from dataclasses import dataclass
 from math import inf
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from onnxcomp.recovery import Feedback, Problem, held_out_error, takes_bias
 from passes.cluster.recoding import Grid
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    import numpy as np
     from numpy.typing import NDArray
 
     from onnxcomp.statistics import InputStatistics, Layer
@@ -41,8 +42,9 @@ def refine(layer: Layer, values: NDArray[Any], inputs: InputStatistics, code: Co
     """Code a weight for the columns that its layer gets.
 
     Tried are the nearest codes, error feedback from the weight itself, and error feedback from
-    the weights that are best for what the layers before now give. Which is kept is measured on
-    held-out columns; where there are none, it is error feedback from the weight.
+    the weights that are best for what the layers before now give, each with its mean corrected
+    and without. Which is kept is measured on held-out columns; where there are none, the mean is
+    corrected, and it is what has the least error on the columns that it was made from.
 
     Args:
         layer: The layer.
@@ -58,13 +60,15 @@ def refine(layer: Layer, values: NDArray[Any], inputs: InputStatistics, code: Co
     best, least = None, inf
     for coding, how in _candidates(layer, values, problem, code, paired=moments.paired):
         found = layer.form.to_matrices(coding.decoded(values))
-        refined = Refined(coding, problem.shift(found), how)
-        if inputs.held_out is None:
-            error = problem.error(found)
-        else:
-            error = held_out_error(weights, found, refined.shift, inputs.held_out)
-        if best is None or error < least:
-            best, least = refined, error
+        shift = problem.shift(found)
+        tried = [shift] if inputs.held_out is None else [shift, np.zeros_like(shift)]
+        for each in tried:
+            if inputs.held_out is None:
+                error = problem.error(found)
+            else:
+                error = held_out_error(weights, found, each, inputs.held_out)
+            if best is None or error < least:
+                best, least = Refined(coding, each, how), error
     assert best is not None  # noqa: S101 - there is at least one candidate
     return best
 

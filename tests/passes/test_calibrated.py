@@ -9,11 +9,21 @@ from onnxcomp import Context, compress, load_model
 from onnxcomp.graph import model_bytes, weights
 from onnxcomp.recovery import Feedback
 from onnxcomp.runtime import open_session, read_samples
-from onnxcomp.statistics import Form, load_statistics, observe, relay
+from onnxcomp.statistics import (
+    Form,
+    HeldOut,
+    InputStatistics,
+    Moments,
+    layers,
+    load_statistics,
+    observe,
+    relay,
+)
 from onnxcomp.testing.small_model import parsed
 from passes import Cluster
-from passes.cluster.coding import code_vectors
+from passes.cluster.coding import code_tensor, code_vectors
 from passes.cluster.recoding import Grid
+from passes.cluster.refining import refine
 
 HOW = (
     r"(nearest codes|error feedback|error feedback after refit)"
@@ -227,11 +237,13 @@ def test_an_embedding_is_coded_as_without_data(models):
     small = models["tied"]
     results = [clustered(small.proto, feeds) for feeds in (None, feeds_for(small, 10, seed=1))]
     tables = []
-    for result, verdicts in results:
-        assert verdicts["embedding"].reason == "16 clusters, a scale per channel"
+    for result, _ in results:
         tables += [each.load() for each in weights(load_model(result)) if each.name == "embedding"]
     assert np.array_equal(*tables)
-    assert results[0][1]["embedding"] == results[1][1]["embedding"]
+    without, given = (verdicts["embedding"] for _, verdicts in results)
+    assert without.reason == "16 clusters, a scale per channel"
+    assert given.reason == f"{without.reason}; without data, since its layer only looks rows up"
+    assert given.model_copy(update={"reason": without.reason}) == without
 
 
 @pytest.mark.parametrize("sequential", [True, False])
@@ -366,3 +378,19 @@ def test_the_same_each_time(models, name):
     small = models[name]
     feeds = feeds_for(small, 10, seed=1)
     assert len({clustered(small.proto, feeds, bits=2)[0] for _ in range(2)}) == 1
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_mean_is_corrected_only_where_that_helps_on_unseen_columns(models, sign):
+    layer = next(each for each in layers(load_model(models["mlp"].proto)) if each.name == "w1")
+    width = layer.form.matrices[2]
+    inputs = InputStatistics()
+    inputs.moments = Moments(1, width)
+    inputs.held_out = HeldOut(1, width)
+    random = np.random.default_rng(0)
+    columns = 1 + 0.01 * random.standard_normal((1, 400, width), np.float32)
+    inputs.moments.add(columns)
+    inputs.held_out.add(sign * columns[:, :200], None, random)
+    values = layer.weight.load()
+    refined = refine(layer, values, inputs, lambda each: code_tensor(each, 4, "float32"))
+    assert refined.shift.any() == (sign > 0)
