@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import onnx
 
 from onnxcomp.graph.values import Constant, StoreValues, TensorValues
@@ -12,7 +11,7 @@ from onnxcomp.stores import MARK, Indices, Leaf, Operation, parse_store
 
 if TYPE_CHECKING:
     from onnxcomp.graph.model import Graph, Model, Node, Tensor
-    from onnxcomp.stores import CodebookStore, Expression
+    from onnxcomp.stores import Expression, Store
 
 DEEPEST = 16
 """No store writes a tree of more levels."""
@@ -76,14 +75,14 @@ def _lift_rows(
     store = None if tree is None or len(indices) != 1 else parse_store(kind, tree, opset)
     if store is None:
         return set()
-    packed = _packed_table(nodes)
-    if id(packed) not in tables:
-        tables[id(packed)] = Constant(packed.name, StoreValues(store))
-        scope.constants.append(tables[id(packed)])
+    codes = _gathered_codes(nodes, indices)
+    if id(codes) not in tables:
+        tables[id(codes)] = Constant(codes.name, StoreValues(store))
+        scope.constants.append(tables[id(codes)])
     (output,) = last.outputs
     removed = _disconnect(last, nodes) - {id(last)}
     last.op, last.attrs = "Gather", {}
-    last.inputs = [tables[id(packed)], next(iter(indices.values()))]
+    last.inputs = [tables[id(codes)], next(iter(indices.values()))]
     last.outputs = [output]
     source = onnx.NodeProto()
     source.CopyFrom(last.source)
@@ -96,15 +95,14 @@ def _lift_rows(
     return removed
 
 
-def _packed_table(nodes: dict[int, Node]) -> Constant:
-    """Return the codes that the decoding gathers by the model's own indices."""
-    return next(
+def _gathered_codes(nodes: dict[int, Node], indices: dict[int, Tensor]) -> Constant:
+    """Return what the decoding gathers first by the model's own indices."""
+    codes: Constant = next(
         node.inputs[0]
         for node in nodes.values()
-        if node.op == "Gather"
-        and isinstance(node.inputs[0], Constant)
-        and node.inputs[0].dtype == np.uint8
+        if node.op == "Gather" and id(node.inputs[1]) in indices
     )
+    return codes
 
 
 def _tree(
@@ -176,7 +174,7 @@ def _disconnect(last: Node, nodes: dict[int, Node]) -> set[int]:
     return removed
 
 
-def store_of(constant: Constant) -> CodebookStore | None:
+def store_of(constant: Constant) -> Store | None:
     """Return the store that a constant is kept in, or None for plain values."""
     held = constant.held
     return held.store if isinstance(held, StoreValues) else None

@@ -14,12 +14,19 @@ from onnxcomp.stores import MARK, Indices, Leaf, Operation, is_shared
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-    from onnxcomp.stores import CodebookStore, Expression
+    from onnxcomp.stores import Expression, Store
 
 SMALL = 1 << 16
 """Leaves of at most this many bytes are written once, however many decodings use them."""
 
-TYPE_SINCE_IR = {"UINT4": 10, "INT4": 10, "UINT2": 12, "INT2": 12}
+TYPE_SINCE_IR = {
+    "FLOAT8E4M3FN": 9,
+    "FLOAT8E5M2": 9,
+    "UINT4": 10,
+    "INT4": 10,
+    "UINT2": 13,
+    "INT2": 13,
+}
 """The IR version that a low-bit element type needs."""
 
 
@@ -36,10 +43,13 @@ class LeafPool:
         self.leaves: list[tuple[str, Leaf]] = []
 
     def name_of(self, leaf: Leaf, name: str | None = None) -> str:
-        """Return the name under which a leaf is written; ``name`` if it is not written yet."""
+        """Return the name under which a leaf is written: ``name`` if one is given.
+
+        A leaf without one may be another's that has the same content.
+        """
         size = leaf.data.nbytes
         content = leaf.data.tobytes() if size <= SMALL else leaf.data.ctypes.data
-        key = (leaf.data_type, leaf.shape, size, content)
+        key = (name, leaf.data_type, leaf.shape, size, content)
         if key not in self._known:
             self._known[key] = name or self._names.fresh()
             self.leaves.append((self._known[key], leaf))
@@ -87,18 +97,18 @@ class Decoder:
         self._own = own
         self._written: dict[tuple[object, ...], str] = {}
 
-    def weight(self, store: CodebookStore, output: str) -> list[onnx.NodeProto]:
+    def weight(self, store: Store, output: str) -> list[onnx.NodeProto]:
         """Return the nodes that decode a whole weight into ``output``."""
         nodes = self._nodes(store.expression(), output, None, None)
         _mark(nodes[-1], store.kind)
         return nodes
 
     def rows(
-        self, store: CodebookStore, reader: onnx.NodeProto, indices_rank: int
+        self, store: Store, reader: onnx.NodeProto, indices_rank: int
     ) -> list[onnx.NodeProto]:
         """Return the nodes that stand in for ``reader``, a Gather from the weight.
 
-        The packed codes take the weight's name.
+        The codes take the weight's name.
         """
         table, indices = reader.input
         tree = store.row_expression(indices_rank)
@@ -111,6 +121,8 @@ class Decoder:
         self, tree: Expression, output: str, indices: str | None, table: str | None
     ) -> list[onnx.NodeProto]:
         nodes: list[onnx.NodeProto] = []
+        # What the given indices gather first are the codes; scales may come after them.
+        named = [] if table is None else [table]
 
         def write(expression: Expression, name: str | None) -> str:
             if isinstance(expression, Indices):
@@ -119,12 +131,10 @@ class Decoder:
             if isinstance(expression, Leaf):
                 pool = self._shared if expression.shared else self._own
                 return pool.name_of(expression, name)
-            gathers_rows = _gathers(expression)
             inputs = []
-            for place, each in enumerate(expression.inputs):
-                is_table = gathers_rows and place == 0 and expression.op_type == "Gather"
-                named = table if is_table and _is_packed(each) else None
-                inputs.append(write(each, named))
+            for each in expression.inputs:
+                is_table = _gathers_rows(expression) and isinstance(each, Leaf)
+                inputs.append(write(each, named.pop() if is_table and named else None))
             result = output if expression is tree else self._names.fresh()
             if is_shared(expression):
                 known = self._written.setdefault(
@@ -139,12 +149,8 @@ class Decoder:
         return nodes
 
 
-def _gathers(expression: Operation) -> bool:
-    return any(isinstance(each, Indices) for each in expression.inputs)
-
-
-def _is_packed(expression: Expression) -> bool:
-    return isinstance(expression, Leaf) and expression.data_type == onnx.TensorProto.UINT8
+def _gathers_rows(expression: Operation) -> bool:
+    return expression.op_type == "Gather" and isinstance(expression.inputs[1], Indices)
 
 
 def _mark(node: onnx.NodeProto, kind: str) -> None:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from onnxcomp.graph.census import Census
     from onnxcomp.graph.model import Graph
-    from onnxcomp.stores import CodebookStore
+    from onnxcomp.stores import Store
 
 
 class WrittenScope:
@@ -65,10 +65,10 @@ def _is_constant_node(constant: gs.Constant) -> bool:
     )
 
 
-def store_in(constant: Constant) -> CodebookStore:
+def store_in(constant: Constant) -> Store:
     """Return the store of a constant that has one."""
     values: Any = constant.held
-    store: CodebookStore = values.store
+    store: Store = values.store
     return store
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from onnxcomp.graph.external import DataFiles
-    from onnxcomp.stores import CodebookStore
+    from onnxcomp.stores import Store
 
 
 class TensorValues(LazyValues):  # type: ignore[misc]
@@ -116,7 +116,7 @@ class SparseTensorValues(LazyValues):  # type: ignore[misc]
 class StoredValues(LazyValues):  # type: ignore[misc]
     """The values of a store, decoded when they are loaded."""
 
-    def __init__(self, store: CodebookStore) -> None:
+    def __init__(self, store: Store) -> None:
         self.store = store
         self.shape = store.shape
         self.dtype = store.dtype

@@ -10,8 +10,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import ml_dtypes
 import numpy as np
 import onnx
+
+from onnxcomp.stores.packing import pack
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,6 +25,16 @@ MARK = "onnxcomp"
 """The key in a node's metadata under which a decoding's last node names its store."""
 
 TYPICAL_NAME = "onnxcomp.1234"
+
+PACKED_BASES = {
+    np.dtype(kind): base
+    for base, kinds in {
+        16: (ml_dtypes.int4, ml_dtypes.uint4),
+        4: (ml_dtypes.int2, ml_dtypes.uint2),
+    }.items()
+    for kind in kinds
+}
+"""How many values the element types below eight bits have."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,8 +55,12 @@ class Leaf:
 
     @staticmethod
     def of(array: NDArray[np.generic], *, shared: bool = False) -> Leaf:
-        """Wrap an array whose element type is not packed."""
+        """Wrap an array; elements below eight bits are packed."""
         data_type = onnx.helper.np_dtype_to_tensor_dtype(array.dtype)
+        if array.dtype in PACKED_BASES:
+            base = PACKED_BASES[array.dtype]
+            digits = array.reshape(-1).view(np.uint8) % np.uint8(base)
+            return Leaf(pack(digits, base), data_type, tuple(array.shape), shared)
         # np.ascontiguousarray would turn a 0-d array into a 1-d one.
         contiguous = array if array.flags.c_contiguous else array.copy(order="C")
         return Leaf(contiguous, data_type, tuple(array.shape), shared)
