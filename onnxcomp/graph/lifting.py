@@ -26,17 +26,9 @@ ROWS = ".rows"
 def lift_stores(model: Model) -> None:
     """Replace every marked decoding that its store would write again by a constant."""
     removed: set[int] = set()
-    for scope in model.all_scopes():
-        tables: dict[int, Constant] = {}
-        for node in scope.nodes:
-            kind = mark_of(node)
-            if kind is None:
-                continue
-            if kind.endswith(ROWS):
-                lifted = _lift_rows(scope, node, kind.removesuffix(ROWS), model.opset, tables)
-            else:
-                lifted = _lift_weight(scope, node, kind, model.opset)
-            removed |= lifted
+    for top in (model, *model.local_functions):
+        for scope in top.scopes():
+            removed |= _lift_scope(scope, top.opset)
     if removed:
         outputs = {id(each) for scope in model.all_scopes() for each in scope.outputs}
         for scope in model.all_scopes():
@@ -47,6 +39,21 @@ def lift_stores(model: Model) -> None:
                 for constant in scope.constants
                 if constant.outputs or id(constant) in outputs or constant.name in scope.unread
             ]
+
+
+def _lift_scope(scope: Graph, opset: int) -> set[int]:
+    """Lift what one scope decodes, and return the identities of the nodes that did it."""
+    removed: set[int] = set()
+    tables: dict[int, Constant] = {}
+    for node in scope.nodes:
+        kind = mark_of(node)
+        if kind is None:
+            continue
+        if kind.endswith(ROWS):
+            removed |= _lift_rows(scope, node, kind.removesuffix(ROWS), opset, tables)
+        else:
+            removed |= _lift_weight(scope, node, kind, opset)
+    return removed
 
 
 def mark_of(node: Node) -> str | None:

@@ -78,6 +78,7 @@ class _Writer:
         self._refer = refer
         self._census = Census(model)
         self._names = Names(self._census.names)
+        self._ir_version = 0
 
     def write(self) -> onnx.ModelProto:
         proto = onnx.ModelProto()
@@ -87,11 +88,11 @@ class _Writer:
                 each.version = self._model.opset
         pool = LeafPool(self._names)
         self._graph(self._model, proto.graph, pool, pool)
-        proto.ir_version = max(proto.ir_version, pool.ir_version)
-        if proto.ir_version < FIRST_IR_WITHOUT_LISTED_INITIALIZERS:
-            declare_initializers(proto.graph)
         for function in self._model.local_functions:
             self._function(function, proto.functions.add())
+        proto.ir_version = max(proto.ir_version, self._ir_version)
+        if proto.ir_version < FIRST_IR_WITHOUT_LISTED_INITIALIZERS:
+            declare_initializers(proto.graph)
         return proto
 
     def _graph(
@@ -110,6 +111,7 @@ class _Writer:
                 proto.sparse_initializer.append(held.tensor)
             else:
                 proto.initializer.append(self._tensor(constant))
+        self._ir_version = max(self._ir_version, own.ir_version)
         for name, leaf in own.leaves:
             header = onnx.TensorProto(name=name, data_type=leaf.data_type, dims=leaf.shape)
             load = partial(flat_bytes, leaf.data)
@@ -131,6 +133,7 @@ class _Writer:
         check_names(function, constants)
         scope = WrittenScope(function, constants, self._census)
         nodes = self._nodes(scope, pool, pool)
+        self._ir_version = max(self._ir_version, pool.ir_version)
         tensors = {each.name: self._inline(each) for each in scope.initializers}
         tensors |= {name: leaf.to_proto(name) for name, leaf in pool.leaves}
         proto.node.extend(

@@ -5,9 +5,7 @@ from onnxcomp.stores.building import store_codes
 from onnxcomp.stores.codebook import FOLDING_LIMIT, CodebookStore
 from onnxcomp.stores.entries import Codebook
 from onnxcomp.stores.expression import MARK, Expression, Indices, Leaf, Operation, is_shared
-from onnxcomp.stores.parsing import parse_store
-
-Store = CodebookStore | AffineStore
+from onnxcomp.stores.parsing import Store, parse_store
 
 __all__ = [
     "FOLDING_LIMIT",

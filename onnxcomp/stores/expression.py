@@ -8,6 +8,7 @@ without knowing what the tree computes.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import prod
 from typing import TYPE_CHECKING
 
 import ml_dtypes
@@ -67,8 +68,12 @@ class Leaf:
 
     @property
     def array(self) -> NDArray[np.generic]:
-        """The elements, unpacked."""
-        return onnx.numpy_helper.to_array(self.to_proto(""))
+        """The elements; unpacked into another array only where they are below eight bits."""
+        dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(self.data_type))
+        stored = self.data.reshape(-1).view(np.uint8)
+        if dtype in PACKED_BASES or len(stored) != prod(self.shape) * dtype.itemsize:
+            return onnx.numpy_helper.to_array(self.to_proto(""))
+        return stored.view(dtype).reshape(self.shape)
 
     def to_proto(self, name: str) -> onnx.TensorProto:
         """The tensor as an initializer."""
@@ -188,6 +193,20 @@ def cast(expression: Expression, dtype: np.dtype[np.generic]) -> Operation:
     """The Cast operator."""
     to = onnx.helper.np_dtype_to_tensor_dtype(dtype)
     return Operation("Cast", (expression,), (("to", int(to)),))
+
+
+def cast_to(operation: Operation) -> np.dtype[np.generic]:
+    """The element type that a Cast operator gives.
+
+    Raises:
+        ValueError: The operator is no Cast to a known type.
+    """
+    match operation:
+        case Operation("Cast", (_,), (("to", int(to)),)) if (
+            to in onnx.TensorProto.DataType.values()
+        ):
+            return np.dtype(onnx.helper.tensor_dtype_to_np_dtype(to))
+    raise ValueError(f"{operation.op_type} gives no element type")
 
 
 def gather(data: Expression, indices: Expression) -> Operation:

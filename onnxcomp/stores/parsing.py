@@ -14,6 +14,8 @@ import numpy as np
 import onnx
 
 from onnxcomp.stores import expression as ex
+from onnxcomp.stores.affine import AffineStore
+from onnxcomp.stores.affine_parsing import affine_store
 from onnxcomp.stores.building import RADIX_BASES
 from onnxcomp.stores.codebook import NATIVE_TYPES, CodebookStore
 from onnxcomp.stores.entries import Codebook
@@ -21,6 +23,8 @@ from onnxcomp.stores.packing import digits_per_byte, split_planes
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+Store = CodebookStore | AffineStore
 
 BASE_OF_DIGITS = {digits_per_byte(base): base for base in RADIX_BASES}
 
@@ -37,7 +41,7 @@ class _Codes:
     native_shape: tuple[int, ...] | None = None
 
 
-def parse_store(kind: str, tree: ex.Expression, opset: int) -> CodebookStore | None:
+def parse_store(kind: str, tree: ex.Expression, opset: int) -> Store | None:
     """Return the store that wrote ``tree``, or None where there is none.
 
     Args:
@@ -45,17 +49,28 @@ def parse_store(kind: str, tree: ex.Expression, opset: int) -> CodebookStore | N
         tree: The operators and arrays that give the weight, or, with `Indices` in it, its rows.
         opset: The model's opset.
     """
-    if kind != CodebookStore.kind:
+    if kind not in {CodebookStore.kind, AffineStore.kind}:
         return None
     try:
-        if _has_indices(tree):
-            store, rank = _rows(tree, opset)
-            written = store.row_expression(rank) if store.decodes_rows else tree
-            return store if written is not tree and ex.equal(written, tree) else None
-        store = _weight(tree, opset)
-        return store if ex.equal(store.expression(), tree) else None
-    except (_UnknownTreeError, ValueError, IndexError, KeyError):
+        store, rank = _store_and_rank(kind, tree, opset)
+        if rank is None:
+            written = store.expression()
+        elif store.decodes_rows:
+            written = store.row_expression(rank)
+        else:
+            return None
+        return store if ex.equal(written, tree) else None
+    except (_UnknownTreeError, ValueError, IndexError, KeyError, TypeError):
         return None
+
+
+def _store_and_rank(kind: str, tree: ex.Expression, opset: int) -> tuple[Store, int | None]:
+    """Return what may have written ``tree``, and the rank of its indices if it has any."""
+    has_indices = _has_indices(tree)
+    if kind == AffineStore.kind:
+        # It treats indices of all ranks alike.
+        return affine_store(tree, opset), 0 if has_indices else None
+    return _rows(tree, opset) if has_indices else (_weight(tree, opset), None)
 
 
 def _has_indices(tree: ex.Expression) -> bool:

@@ -1,16 +1,19 @@
 """Stores of every form, and models that read them."""
 
+import ml_dtypes
 import numpy as np
 import onnx
 import onnxruntime
 from onnx import helper as h
 from onnx import numpy_helper as nh
 
-from onnxcomp.graph import StoreValues, load_model
-from onnxcomp.stores import Codebook, store_codes
+from onnxcomp import Context
+from onnxcomp.graph import StoreValues, copy_model, load_model, model_bytes, store_of
+from onnxcomp.stores import AffineStore, Codebook, store_codes
+from passes import Expand
 
 NUMBERS = np.random.default_rng(0)
-TYPES = {"float32": 1, "float16": 10, "float64": 11}
+TYPES = {"float32": 1, "float16": 10, "float64": 11, "bfloat16": 16}
 
 
 def make_store(
@@ -45,6 +48,50 @@ def make_store(
     )
 
 
+def make_codes(kind, shape):
+    """Return random codes of an element type, the least and the greatest among them."""
+    dtype = np.dtype(getattr(ml_dtypes, kind, kind))
+    if "float" in kind:
+        return np.asarray(NUMBERS.standard_normal(shape)).astype(dtype)
+    bits = int(kind.lstrip("uint"))
+    lowest = 0 if kind.startswith("u") else -(1 << (bits - 1))
+    codes = NUMBERS.integers(lowest, lowest + (1 << bits), shape)
+    codes.reshape(-1)[:2] = [lowest, lowest + (1 << bits) - 1][: codes.size]
+    return codes.astype(dtype)
+
+
+def make_affine(
+    kind="int8",
+    shape=(8, 12),
+    opset=25,
+    form="scale",
+    *,
+    axis=0,
+    block_size=4,
+    zero=False,
+    dtype="float32",
+    scale="float32",
+    dequantized=True,
+):
+    """Return an affine store of random codes; ``form`` is cast, scale, channels or blocks."""
+    sizes = {"cast": None, "scale": (), "channels": shape[axis : axis + 1]}.get(form, shape)
+    if form == "blocks":
+        blocks = -(-shape[axis] // block_size)
+        sizes = (*shape[:axis], blocks, *shape[axis + 1 :])
+    scales = None if sizes is None else np.asarray(NUMBERS.uniform(1e-4, 1e-3, sizes), scale)
+    return AffineStore(
+        shape,
+        np.dtype(getattr(ml_dtypes, dtype, dtype)),
+        make_codes(kind, shape),
+        opset,
+        scales,
+        np.asarray(make_codes(kind, sizes)) if zero else None,
+        axis=axis,
+        block_size=block_size if form == "blocks" else 0,
+        is_dequantized=dequantized,
+    )
+
+
 def read_by(op, store):
     """Return a model in which one operator reads the store's weight, and a feed for it."""
     shape, kind = store.shape, TYPES[store.dtype.name]
@@ -59,6 +106,8 @@ def read_by(op, store):
         inputs = ["weight", "x"]
     elif op == "Identity":
         feed, inputs = {}, ["weight"]
+    elif op == "Cast":
+        feed, inputs, kind, attributes = {}, ["weight"], 1, {"to": 1}
     elif op == "LSTM":
         hidden = shape[1] // 4
         feed = {"x": NUMBERS.standard_normal((5, 2, shape[2])).astype(np.float32)}
@@ -72,9 +121,7 @@ def read_by(op, store):
     ]
     weights = [weight] if op != "LSTM" else [weight, nh.from_array(recurrent, "recurrent")]
     node = h.make_node(op, inputs, ["y"], "reader", **attributes)
-    rank = {"Conv": len(shape), "Gather": 1 + len(shape), "Identity": len(shape), "LSTM": 4}.get(
-        op, 2
-    )
+    rank = {"Gather": 1 + len(shape), "LSTM": 4, "MatMul": 2, "Gemm": 2}.get(op, len(shape))
     output = h.make_tensor_value_info("y", kind, [None] * rank)
     graph = h.make_graph([node], "g", infos, [output], weights)
     opsets = [h.make_opsetid("", store.opset)]
@@ -110,3 +157,84 @@ def operators(path):
             found.add(node.op_type)
             graphs += [each.g for each in node.attribute if each.HasField("g")]
     return found
+
+
+def assert_decodes(store, op="Identity", error=0.0):
+    """Check a store in a model: values, inverse, bytes, and the way back.
+
+    ``error`` is that of integer kernels, relative to the largest output.
+    """
+    proto, feed = read_by(op, store)
+    plain = run(proto.SerializeToString(), feed)
+    model = with_store(proto, store)
+    data = model_bytes(model)
+    onnx.checker.check_model(data)
+    for optimize in (True, False):
+        expected = run(proto.SerializeToString(), feed, optimize=optimize)
+        result = run(data, feed, optimize=optimize)
+        if optimize and error:
+            np.testing.assert_allclose(result, expected, rtol=0, atol=error * abs(expected).max())
+        else:
+            np.testing.assert_array_equal(result, expected)
+        assert optimize or plain.dtype == expected.dtype
+    again = load_model(data)
+    lifted = store_of(next(each for each in again.constants if each.name == "weight"))
+    assert lifted is not None
+    assert [node.op for node in again.nodes] == [op]
+    assert lifted.load().tobytes() == store.load().tobytes()
+    assert model_bytes(again) == data
+    assert model_bytes(copy_model(again)) == data
+    Expand().apply(again, Context())
+    expanded = onnx.ModelProto.FromString(model_bytes(again))
+    assert expanded.ir_version >= proto.ir_version
+    expanded.ir_version = proto.ir_version
+    expanded.graph.initializer.sort(key=lambda each: each.name, reverse=True)
+    assert expanded == proto
+    return data
+
+
+def gather(store, indices_rank=2, *, axis=0, indices=None):
+    """Return a model with one Gather, and its feed."""
+    proto, feed = read_by("Gather", store)
+    shape = (2, 3)[:indices_rank]
+    feed["x"] = np.arange(0, 3 * int(np.prod(shape)), 3).reshape(shape)
+    proto.graph.input[0].CopyFrom(
+        h.make_tensor_value_info("x", onnx.TensorProto.INT64, [None] * indices_rank)
+    )
+    kind = TYPES[store.dtype.name]
+    output = h.make_tensor_value_info("y", kind, [None] * (indices_rank + 1))
+    proto.graph.output[0].CopyFrom(output)
+    if axis:
+        proto.graph.node[0].attribute.append(h.make_attribute("axis", axis))
+    if indices is not None:
+        proto.graph.initializer.append(nh.from_array(indices, "x"))
+        del proto.graph.input[:]
+        feed = {}
+    return proto, feed
+
+
+def assert_decodes_rows(proto, feed, store, *, by_rows):
+    """Check a store that a Gather reads: values, bytes, the mark, and the way back."""
+    model = with_store(proto, store)
+    data = model_bytes(model)
+    onnx.checker.check_model(data)
+    np.testing.assert_array_equal(run(data, feed), run(proto.SerializeToString(), feed))
+    np.testing.assert_array_equal(
+        run(data, feed, optimize=False), run(proto.SerializeToString(), feed)
+    )
+    marks = [
+        entry.value
+        for node in onnx.ModelProto.FromString(data).graph.node
+        for entry in node.metadata_props
+    ]
+    assert any(mark.endswith(".rows") for mark in marks) == by_rows
+    again = load_model(data)
+    lifted = [store_of(each) for each in again.constants if each.name == "weight"]
+    assert [each.load().tobytes() for each in lifted] == [store.load().tobytes()]
+    assert model_bytes(again) == data
+    Expand().apply(again, Context())
+    expanded = onnx.ModelProto.FromString(model_bytes(again))
+    expanded.graph.initializer.sort(key=lambda each: each.name)
+    proto.graph.initializer.sort(key=lambda each: each.name)
+    expanded.ir_version = proto.ir_version
+    assert expanded == proto

@@ -3,16 +3,14 @@
 import numpy as np
 import onnx
 import pytest
-from building_blocks import make_store, operators, read_by, run, with_store
+from building_blocks import assert_decodes, make_store, operators, read_by, run, with_store
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import helper as h
 
-from onnxcomp import Context
-from onnxcomp.graph import copy_model, load_model, model_bytes, store_of
+from onnxcomp.graph import load_model, model_bytes, store_of
 from onnxcomp.stores import codebook, parse_store
 from onnxcomp.stores.expression import equal
-from passes import Expand
 
 FORMS = ["tensor", "group", "rows", "columns"]
 FORM_OF = {
@@ -32,33 +30,6 @@ FORM_OF = {
     "quads": {"width": 4, "clusters": 200},
     "double": {"dtype": "float64", "entries": "float64"},
 }
-
-
-def assert_decodes(store, op="Identity"):
-    """Check a store in a model: values, inverse, bytes, and the way back."""
-    proto, feed = read_by(op, store)
-    plain = run(proto.SerializeToString(), feed)
-    model = with_store(proto, store)
-    data = model_bytes(model)
-    onnx.checker.check_model(data)
-    for optimize in (True, False):
-        expected = run(proto.SerializeToString(), feed, optimize=optimize)
-        np.testing.assert_array_equal(run(data, feed, optimize=optimize), expected)
-        assert optimize or plain.dtype == expected.dtype
-    again = load_model(data)
-    lifted = store_of(next(each for each in again.constants if each.name == "weight"))
-    assert lifted is not None
-    assert [node.op for node in again.nodes] == [op]
-    assert lifted.load().tobytes() == store.load().tobytes()
-    assert model_bytes(again) == data
-    assert model_bytes(copy_model(again)) == data
-    Expand().apply(again, Context())
-    expanded = onnx.ModelProto.FromString(model_bytes(again))
-    assert expanded.ir_version >= proto.ir_version
-    expanded.ir_version = proto.ir_version
-    expanded.graph.initializer.sort(key=lambda each: each.name, reverse=True)
-    assert expanded == proto
-    return data
 
 
 @pytest.mark.parametrize("form", FORMS)
