@@ -1,4 +1,4 @@
-"""How much each weight matters for what the model gives out, measured."""
+"""How much constants matter for what the model gives out, measured."""
 
 from __future__ import annotations
 
@@ -19,36 +19,41 @@ if TYPE_CHECKING:
     from onnxcomp.runtime import Samples
 
     Outputs = list[NDArray[np.float64]]
+    Change = Sequence[tuple[Constant, NDArray[Any]]]
 
 SAMPLES = 16
-"""Samples, or complete feeds, that every changed weight is run on."""
+"""Samples, or complete feeds, that every change is run on."""
 
 
 def output_errors(
     model: Model,
-    changes: Sequence[tuple[Constant, NDArray[Any]]],
+    changes: Sequence[Change],
     samples: Samples,
     progress: Callable[[float], None] = lambda _: None,
+    *,
+    most: int = SAMPLES,
 ) -> list[float]:
-    """Measure what the outputs lose when one weight is changed, for each of several.
+    """Measure what the outputs lose when constants are changed, for each of several changes.
 
-    All weights are inputs of one session, so that none is loaded twice.
+    All constants are inputs of one session, so that none is loaded twice.
 
     Args:
         model: The model.
-        changes: Constants of it, each with other values.
+        changes: Constants of it, with other values; each change by itself.
         samples: The first few of them are run.
         progress: Told the share that is done.
+        most: How many samples, or complete feeds, are run.
 
     Returns:
         For each change the squared error of the float outputs, each relative to its own variance,
         averaged over them.
     """
-    names = [f"onnxcomp.weight.{place}" for place in range(len(changes))]
-    constants = {name: constant for name, (constant, _) in zip(names, changes, strict=True)}
+    changed = {id(constant): constant for change in changes for constant, _ in change}
+    names = {key: f"onnxcomp.constant.{place}" for place, key in enumerate(changed)}
+    constants = {names[key]: constant for key, constant in changed.items()}
     data, folder = referring_bytes(override(model, constants))
     session = open_session(data, threads=1, label="the model", folder=folder)
-    feeds = list(islice(samples.batched(1), SAMPLES))
+    feeds = list(islice(samples.batched(1), most))
     plain = {name: constant.values for name, constant in constants.items()}
 
     def run(weights: Mapping[str, NDArray[Any]]) -> Iterable[Outputs]:
@@ -57,8 +62,9 @@ def output_errors(
 
     wanted = list(run(plain))
     errors = []
-    for place, (name, (_, values)) in enumerate(zip(names, changes, strict=True)):
-        errors.append(_relative(wanted, run(plain | {name: values})))
+    for place, change in enumerate(changes):
+        values = {names[id(constant)]: each for constant, each in change}
+        errors.append(_relative(wanted, run(plain | values)))
         progress((place + 1) / len(changes))
     return errors
 

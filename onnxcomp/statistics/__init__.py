@@ -6,7 +6,7 @@ from onnxcomp.statistics.layers import RECURRENT, Form, Layer, Use, layers
 from onnxcomp.statistics.moments import Moments
 from onnxcomp.statistics.observing import InputStatistics, one_thread, walk, watch_inputs
 from onnxcomp.statistics.order import Order
-from onnxcomp.statistics.ranges import Range
+from onnxcomp.statistics.ranges import Range, RangeWatch
 from onnxcomp.statistics.relay import Relay
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "Moments",
     "Order",
     "Range",
+    "RangeWatch",
     "Relay",
     "Statistics",
     "Use",

@@ -102,6 +102,11 @@ class Range:
         self._absorb(other.channels)
         self._counts += other._counts
 
+    @property
+    def count(self) -> int:
+        """How many values were seen."""
+        return int(self._counts.sum())
+
     def points(self) -> tuple[Floats, NDArray[np.int64]]:
         """Return the middles of the bins that are not empty, ascending, and their counts."""
         filled = np.flatnonzero(self._counts)

@@ -146,7 +146,7 @@ class Allotment:
         self._losses = [curve.errors[CHOICES.index(PROBE)] for curve in self._curves]
         if context.samples is not None:
             changes = [
-                (weight.tensor, probe) for weight, probe in zip(weights, probes, strict=True)
+                [(weight.tensor, probe)] for weight, probe in zip(weights, probes, strict=True)
             ]
             unseen = held_out_samples(context.samples, SAMPLES)
             measured = output_errors(model, changes, unseen, context.progress)

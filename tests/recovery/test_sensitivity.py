@@ -43,7 +43,7 @@ def samples_of(model, feeds):
 def rounded(model):
     """Return every weight with values that are a little off."""
     return [
-        (each.tensor, (np.round(each.load() * 8) / 8).astype(each.dtype))
+        [(each.tensor, (np.round(each.load() * 8) / 8).astype(each.dtype))]
         for each in weights(model)
     ]
 
@@ -71,7 +71,7 @@ def assert_as_naive(proto, feeds):
     before = model_bytes(model)
     found = output_errors(model, changes, samples_of(model, feeds))
     assert model_bytes(model) == before
-    expected = [naive(model, place, each[1], feeds) for place, each in enumerate(changes)]
+    expected = [naive(model, place, each[0][1], feeds) for place, each in enumerate(changes)]
     assert len(found) == len(list(weights(model)))
     assert min(expected) > 1e-8
     np.testing.assert_allclose(found, expected, rtol=2e-3)
@@ -109,7 +109,7 @@ def test_wherever_the_weights_and_whatever_the_outputs(models, name):
 
 def test_nothing_changed_is_nothing_lost(models):
     model = load_model(models["if_bodies"].proto)
-    changes = [(each.tensor, each.load()) for each in weights(model)]
+    changes = [[(each.tensor, each.load())] for each in weights(model)]
     assert output_errors(model, changes, samples_of(model, models["if_bodies"].feeds)) == [0.0] * 3
 
 
@@ -164,7 +164,7 @@ def test_outputs_that_tell_nothing_do_not_count(more):
             text = text.replace("float[A,B] steady", "float[A] steady")
         proto = parsed(text, {"w": w} | ({"three": np.array([3])} if "three" in rest else {}))
         model = load_model(proto)
-        changes = [each for each in rounded(model) if each[0].name == "w"]
+        changes = [each for each in rounded(model) if each[0][0].name == "w"]
         errors += output_errors(model, changes, samples_of(model, feeds))
     assert errors[0] > 0
     assert errors[1] == pytest.approx(errors[0], rel=1e-6)
@@ -179,10 +179,10 @@ def test_masked_elements_do_not_hide_the_others():
     text = f"{HEADER} masked (float[N,8] x) => (float[N,8] y) {body}"
     model = load_model(parsed(text, {"w": w, "mask": mask}))
     feeds = [{"x": random.standard_normal((3, 8)).astype(np.float32)} for _ in range(4)]
-    (change,) = [each for each in rounded(model) if each[0].name == "w"]
+    (change,) = [each for each in rounded(model) if each[0][0].name == "w"]
     (found,) = output_errors(model, [change], samples_of(model, feeds))
     x = np.concatenate([feed["x"] for feed in feeds]).astype(np.float64)
-    wanted, given = ((x @ each)[:, 3:] for each in (w, change[1]))
+    wanted, given = ((x @ each)[:, 3:] for each in (w, change[0][1]))
     assert found == pytest.approx(np.square(wanted - given).mean() / np.var(wanted), rel=1e-3)
 
 
@@ -219,7 +219,7 @@ def test_an_element_that_is_no_longer_finite_is_missed():
     )
     model = load_model(proto)
     x = np.random.default_rng(0).uniform(2, 9, (4, 8)).astype(np.float32)
-    changes = [(each.tensor, each.load() * np.float32(0)) for each in weights(model)]
+    changes = [[(each.tensor, each.load() * np.float32(0))] for each in weights(model)]
     (found,) = output_errors(model, changes, samples_of(model, [{"x": x}]))
     wanted = np.log(x.astype(np.float64))
     assert found == pytest.approx(np.square(wanted).mean() / np.var(wanted), rel=1e-4)

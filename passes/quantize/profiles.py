@@ -1,0 +1,72 @@
+"""What pays where: which operators a provider computes with integers, as data.
+
+What ONNX Runtime's CPU provider fuses, and how fast that is beside float, was measured operator by
+operator (see the README for the script). The others follow their vendors' documentation.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+@dataclass(frozen=True)
+class Profile:
+    """What a provider computes with integers faster than with floats.
+
+    Args:
+        layers: Operators with weights.
+        islands: Operators that compute with integers between two that do.
+        carrying: Operators that pass integers on as they are.
+        gives_integers: Of ``layers``, those that have to give integers too.
+        integer_bias: Of ``layers``, those whose bias has to be of integers.
+        least_inputs: Fewest inputs of an output, for a layer to gain.
+        least_outputs: Fewest outputs.
+        groups: Whether convolutions of several groups gain.
+        dynamic: Operators that a provider computes with integers whose range it finds as it runs.
+        blocks: Whether it computes MatMul on blocks of 4- and 8-bit weights.
+        activations: The element type of activations that it fuses.
+    """
+
+    layers: frozenset[str]
+    islands: frozenset[str] = frozenset({"Add", "Concat"})
+    carrying: frozenset[str] = frozenset(
+        {"Flatten", "MaxPool", "Reshape", "Squeeze", "Transpose", "Unsqueeze"}
+    )
+    gives_integers: frozenset[str] = frozenset({"Conv"})
+    integer_bias: frozenset[str] = frozenset({"Conv", "Gemm"})
+    least_inputs: int = 16
+    least_outputs: int = 8
+    groups: bool = False
+    dynamic: frozenset[str] = frozenset()
+    blocks: bool = False
+    activations: Literal["uint8", "int8"] = "uint8"
+
+
+PROFILES: Mapping[str, Profile] = {
+    "cpu": Profile(
+        frozenset({"Conv", "Gemm", "MatMul"}), dynamic=frozenset({"MatMul"}), blocks=True
+    ),
+    "openvino": Profile(
+        frozenset({"Conv", "Gemm", "MatMul", "ConvTranspose"}),
+        islands=frozenset({"Add", "Concat", "AveragePool", "GlobalAveragePool"}),
+        gives_integers=frozenset(),
+        integer_bias=frozenset(),
+        least_inputs=1,
+        least_outputs=1,
+        groups=True,
+    ),
+    "tensorrt": Profile(
+        frozenset({"Conv", "Gemm", "MatMul", "ConvTranspose"}),
+        gives_integers=frozenset(),
+        integer_bias=frozenset(),
+        groups=True,
+        activations="int8",
+    ),
+    "generic": Profile(
+        frozenset({"Conv", "Gemm", "MatMul"}), least_inputs=1, least_outputs=1, groups=True
+    ),
+}

@@ -1,0 +1,110 @@
+"""Which layers compute with integers, and which stay float for the sake of accuracy."""
+
+from __future__ import annotations
+
+from math import inf
+from typing import TYPE_CHECKING
+
+from onnxcomp.statistics import layers
+from passes.quantize.placement import Plan, settled
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+
+    from onnxcomp.graph import Constant, Model
+    from onnxcomp.statistics import Layer, Use
+    from passes.quantize.placement import Rounded
+    from passes.quantize.profiles import Profile
+    from passes.quantize.searching import Activation
+
+PLAIN = {"alpha": 1.0, "beta": 1.0, "transA": 0}
+"""Attributes of a Gemm that integer kernels do not know, with the values that they take."""
+
+
+def full_plan(model: Model, chosen: Collection[int], profile: Profile) -> Plan:
+    """Return a plan in which every layer that may gain from integers computes with them.
+
+    Args:
+        model: The model.
+        chosen: The weights that may be changed, by the identities of their constants.
+        profile: What the provider does.
+    """
+    able = [
+        layer
+        for layer in layers(model)
+        if id(layer.weight.tensor) in chosen
+        and layer.uses
+        and all(_fuses(use, profile) for use in layer.uses)
+    ]
+    keys = {layer.key for layer in able if _gains(layer, profile)}
+    islands = {
+        layer.key
+        for layer in able
+        if layer.key not in keys and all(use.node.op == "Conv" for use in layer.uses)
+    }
+    return Plan(frozenset(keys), frozenset(islands), profile)
+
+
+def _gains(layer: Layer, profile: Profile) -> bool:
+    groups, outputs, inputs = layer.form.matrices
+    is_large = inputs >= profile.least_inputs and outputs >= profile.least_outputs
+    return is_large and (groups == 1 or profile.groups) and not layer.weight.is_depthwise
+
+
+def _fuses(use: Use, profile: Profile) -> bool:
+    node = use.node
+    if node.op not in profile.layers or use.place != 1:
+        return False
+    if node.op in profile.gives_integers:
+        given = (settled(node), node.outputs[0])
+        if any(each is one for each in use.scope.outputs for one in given):
+            return False
+    return node.op != "Gemm" or all(node.attrs.get(key, value) == value for key, value in PLAIN.items())
+
+
+def exact_enough(
+    model: Model, plan: Plan, found: Sequence[Activation], least_snr: float
+) -> Plan:
+    """Let layers compute with floats until what the others cost is little enough.
+
+    Errors of single roundings are taken to add up. Those go first whose error is largest for the
+    multiplications that they let a provider do with integers.
+
+    Args:
+        model: The model.
+        plan: The layers that may compute with integers.
+        found: What is rounded, with the error of each.
+        least_snr: Of the outputs, in dB.
+    """
+    allowed = 10 ** (-least_snr / 10)
+    errors = {id(each.rounded.tensor): each.error for each in found}
+    work = multiplications(model, found)
+    while True:
+        tensors = [each for each in plan.place(model).tensors if each.source is None]
+        if not tensors or sum(errors[id(each.tensor)] for each in tensors) <= allowed:
+            return plan
+
+        def cost(each: Rounded) -> float:
+            return errors[id(each.tensor)] / (1 + sum(work.get(key, 0) for key in set(each.keys)))
+
+        plan = plan.without(max(tensors, key=cost).keys)
+
+
+def multiplications(model: Model, found: Sequence[Activation]) -> dict[str, float]:
+    """Return how many multiplications each layer does for a sample.
+
+    Args:
+        model: The model.
+        found: What is rounded, with its size.
+    """
+    sizes = {id(each.rounded.tensor): each.size for each in found}
+    work: dict[str, float] = {}
+    for layer in layers(model):
+        for use in layer.uses:
+            _, outputs, inputs = layer.form.matrices
+            read, given = sizes.get(id(use.tensors[0])), sizes.get(id(settled(use.node)))
+            if use.node.op == "Conv" and given is not None:
+                work[layer.key] = work.get(layer.key, 0.0) + given * inputs
+            elif read is not None:
+                work[layer.key] = work.get(layer.key, 0.0) + read * outputs
+    return work
