@@ -8,11 +8,11 @@ compressed.save("small.onnx")
 
 """
 
-from onnxcomp.api import Compressed, Settings, compare, compress
+from onnxcomp.api import Compressed, Settings, compare, compress, sensitivity
 from onnxcomp.errors import OnnxcompError
 from onnxcomp.graph import load_model, save_model, weights
 from onnxcomp.pipeline import Context, Offer, Pass, Stage, available_passes, change, skip
-from onnxcomp.report import Report
+from onnxcomp.report import Report, Sensitivity
 from onnxcomp.verdicts import Verdict
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "OnnxcompError",
     "Pass",
     "Report",
+    "Sensitivity",
     "Settings",
     "Stage",
     "Verdict",
@@ -31,6 +32,7 @@ __all__ = [
     "compress",
     "load_model",
     "save_model",
+    "sensitivity",
     "skip",
     "weights",
 ]

@@ -8,9 +8,9 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, computed_field, field_serializer
 
 from onnxcomp.errors import ModelError, OnnxcompError
-from onnxcomp.runtime.comparison import OutputComparison, OutputSums
+from onnxcomp.runtime.comparison import OutputComparison, OutputSums, worst_snr_db
 from onnxcomp.runtime.evaluation import Metric, evaluate, load_evaluator
-from onnxcomp.runtime.ports import Port, check_outputs
+from onnxcomp.runtime.ports import check_outputs
 from onnxcomp.runtime.samples import Samples
 from onnxcomp.runtime.sessions import Session, open_session
 
@@ -104,12 +104,7 @@ class Validation(BaseModel):
     @property
     def worst_snr_db(self) -> float | None:
         """The lowest SNR of the float outputs, in dB; None where no output holds floats."""
-        known = [
-            output.snr_db
-            for output in self.outputs
-            if output.snr_db is not None and "float" in output.dtype
-        ]
-        return min(known, default=None)
+        return worst_snr_db(self.outputs)
 
     @field_serializer(
         "optimised_difference_original", "optimised_difference_result", when_used="json"
@@ -196,7 +191,7 @@ def _compare(
     first: Session, second: Session, samples: Samples, advance: Callable[[float], None]
 ) -> tuple[tuple[OutputComparison, ...], str | None]:
     """Run both on every feed; an error of the second ends it and is returned as text."""
-    sums = [_sums(port) for port in first.outputs]
+    sums = [OutputSums.of(port) for port in first.outputs]
     names = [port.name for port in first.outputs]
     for place, feed in enumerate(samples):
         expected = first.run(feed)
@@ -217,7 +212,7 @@ def _optimiser_difference(
 
     The first few feeds are enough: which nodes are fused does not depend on the data.
     """
-    sums = [_sums(port) for port in optimised.outputs]
+    sums = [OutputSums.of(port) for port in optimised.outputs]
     try:
         plain = open_session(model, "cpu", threads, optimize=False)
         for feed in islice(samples.batched(1), _OPTIMISER_FEEDS):
@@ -247,10 +242,6 @@ def _check_ports(first: Session, second: Session) -> None:
                 f" {', '.join(given)})"
             )
     check_outputs(first, second)
-
-
-def _sums(port: Port) -> OutputSums:
-    return OutputSums(port.name, port.shape if port.type.startswith("tensor(") else None)
 
 
 def _label(model: bytes | Path, role: str) -> str:

@@ -3,6 +3,7 @@
 from onnxcomp.api.compressing import Compressed, compare, compress
 from onnxcomp.api.measuring import missed_floor
 from onnxcomp.api.observing import statistics
+from onnxcomp.api.ranking import sensitivity
 from onnxcomp.api.settings import Settings
 from onnxcomp.api.steps import Progress
 
@@ -13,5 +14,6 @@ __all__ = [
     "compare",
     "compress",
     "missed_floor",
+    "sensitivity",
     "statistics",
 ]

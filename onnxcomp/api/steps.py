@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from onnxcomp.graph import Model
     from onnxcomp.runtime import Samples
     from onnxcomp.validation import Validation
+    from onnxcomp.verdicts import Verdict
 
 Progress = Callable[[str, float], None]
 """Told what is being done, and the share of it that is done, 0 to 1."""
@@ -83,13 +84,7 @@ def take_step(
     started = perf_counter()
     copied = copy_model(model)
     told = replace(context, progress=lambda share: progress(one.name, share))
-    try:
-        verdicts = tuple(one.apply(copied, told))
-    except OnnxcompError:
-        raise
-    except Exception as error:
-        text = " ".join(str(error).split())
-        raise PassError(f"pass {one.name!r} failed: {type(error).__name__}: {text}") from error
+    verdicts = apply_pass(one, copied, told)
     step = Step(
         name=one.name,
         options=one.model_dump(mode="json"),
@@ -109,6 +104,21 @@ def take_step(
     if problem is not None:
         return _undone(step, model, problem)
     return Outcome(step.model_copy(update={"status": "applied"}), copied, validation)
+
+
+def apply_pass(one: Pass, model: Model, context: Context) -> tuple[Verdict, ...]:
+    """Apply a pass to a model, in place.
+
+    Raises:
+        PassError: The pass failed in a way that it did not foresee.
+    """
+    try:
+        return tuple(one.apply(model, context))
+    except OnnxcompError:
+        raise
+    except Exception as error:
+        text = " ".join(str(error).split())
+        raise PassError(f"pass {one.name!r} failed: {type(error).__name__}: {text}") from error
 
 
 def _side_effects(model: Model, copied: Model) -> str:

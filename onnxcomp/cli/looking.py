@@ -31,7 +31,7 @@ def inspect_command() -> click.Command:
         """Show a model's inputs, weights and stores, and what could be compressed."""
         inspection = inspect_model(load_model(model))
         if as_json:
-            click.echo(inspection.model_dump_json(indent=2))
+            click.echo(inspection.to_json())
         else:
             show(inspection_table(inspection), is_result=True)
 

@@ -15,6 +15,7 @@ from onnxcomp.cli.looking import (
     validate_command,
 )
 from onnxcomp.cli.observing import statistics_command
+from onnxcomp.cli.ranking import sensitivity_command
 from onnxcomp.cli.writing import pass_command, run_command
 from onnxcomp.errors import OnnxcompError, OptionError
 from onnxcomp.pipeline import available_passes
@@ -33,6 +34,7 @@ def command() -> click.Group:
         *(pass_command(cls) for cls in available_passes().values()),
         run_command(),
         statistics_command(),
+        sensitivity_command(),
         validate_command(),
         bench_command(),
         passes_command(),

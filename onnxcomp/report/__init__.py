@@ -1,6 +1,7 @@
 """What a run did and what it cost: as data, as tables, as HTML."""
 
 from onnxcomp.report.inspection import Inspection, inspect_model, inspection_table
+from onnxcomp.report.plots import check_plot, save_sensitivity_plot
 from onnxcomp.report.records import (
     FileRecord,
     Report,
@@ -8,17 +9,31 @@ from onnxcomp.report.records import (
     record_of_data,
     record_of_files,
 )
+from onnxcomp.report.sensitivities import (
+    ROWS,
+    RankedWeight,
+    Sensitivity,
+    Treatment,
+    sensitivity_table,
+)
 from onnxcomp.report.tables import report_html, report_table
 
 __all__ = [
+    "ROWS",
     "FileRecord",
     "Inspection",
+    "RankedWeight",
     "Report",
+    "Sensitivity",
     "Step",
+    "Treatment",
+    "check_plot",
     "inspect_model",
     "inspection_table",
     "record_of_data",
     "record_of_files",
     "report_html",
     "report_table",
+    "save_sensitivity_plot",
+    "sensitivity_table",
 ]

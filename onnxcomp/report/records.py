@@ -25,6 +25,14 @@ class Record(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, defer_build=True)
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data, as ``--json`` prints it."""
+        return self.model_dump(mode="json", by_alias=True)
+
+    def to_json(self) -> str:
+        """Return the same as text."""
+        return self.model_dump_json(by_alias=True, indent=2)
+
 
 class FileRecord(Record):
     """A model as files.
@@ -122,11 +130,3 @@ class Report(Record):
     def size_ratio(self) -> float:
         """Original bytes / result bytes: more is better."""
         return self.source.bytes / self.output.bytes
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain data, as ``--json`` prints it."""
-        return self.model_dump(mode="json", by_alias=True)
-
-    def to_json(self) -> str:
-        """Return the same as text."""
-        return self.model_dump_json(by_alias=True, indent=2)

@@ -1,11 +1,14 @@
 """How far one model's outputs are from another's, summed up feed by feed."""
 
+from collections.abc import Iterable
 from math import inf, isfinite, log10, sqrt
+from typing import Self
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, field_serializer
 
 from onnxcomp.runtime.dtypes import is_float
+from onnxcomp.runtime.ports import Port
 from onnxcomp.runtime.values import Array
 
 _PIECE = 1 << 20
@@ -25,6 +28,9 @@ class OutputComparison(BaseModel):
         snr_db: 10 log10(sum of original^2 / sum of difference^2), in dB: infinite where the two
             are equal, minus infinite where the result is not finite or has no shape in common;
             either is null in JSON, where ``max_abs`` tells them apart. None for strings.
+        squared_error: The same ratio the other way round, sum of difference^2 / sum of
+            original^2, without unit; infinite (null in JSON) where ``snr_db`` is minus infinite.
+            None for strings.
         max_abs: The largest difference of two elements, in the output's unit; infinite (null in
             JSON) where the result is not finite or has no shape in common. None for strings.
         agreement: For floats, the share of rows along the last axis whose largest element is at
@@ -43,15 +49,26 @@ class OutputComparison(BaseModel):
     dtype: str
     cosine: float | None
     snr_db: float | None
+    squared_error: float | None
     max_abs: float | None
     agreement: float | None
     finite: bool = True
     note: str | None = None
     breach: str | None = None
 
-    @field_serializer("snr_db", "max_abs", when_used="json")
+    @field_serializer("snr_db", "squared_error", "max_abs", when_used="json")
     def _finite_or_null(self, value: float | None) -> float | None:
         return value if value is not None and isfinite(value) else None
+
+
+def worst_snr_db(outputs: Iterable[OutputComparison]) -> float | None:
+    """Return the lowest SNR of the float outputs, in dB; None where no output holds floats."""
+    known = [
+        output.snr_db
+        for output in outputs
+        if output.snr_db is not None and "float" in output.dtype
+    ]
+    return min(known, default=None)
 
 
 class OutputSums:
@@ -84,6 +101,11 @@ class OutputSums:
         self.breaches = 0
         self.breach = ""
 
+    @classmethod
+    def of(cls, port: Port) -> Self:
+        """Return sums for an output of the original."""
+        return cls(port.name, port.shape if port.type.startswith("tensor(") else None)
+
     def add(self, original: Array, other: Array) -> None:
         """Take in one feed's pair of outputs."""
         self.feeds += 1
@@ -109,6 +131,7 @@ class OutputSums:
             dtype=self.dtype,
             cosine=None if is_text else 0.0 if broken else self._cosine(),
             snr_db=None if is_text else -inf if broken else self._snr_db(),
+            squared_error=None if is_text else inf if broken else self._squared_error(),
             max_abs=None if is_text else inf if broken else self.max_abs,
             agreement=self.agreeing / self.rows if self.rows else None,
             finite=self.lost == 0,
@@ -190,6 +213,13 @@ class OutputSums:
         if self.original_squares == 0:
             return -inf
         return 10 * (log10(self.original_squares) - log10(self.difference_squares))
+
+    def _squared_error(self) -> float:
+        if self.difference_squares == 0:
+            return 0.0
+        if self.original_squares == 0:
+            return inf
+        return self.difference_squares / self.original_squares
 
     def _breach(self) -> str | None:
         if not self.breaches:

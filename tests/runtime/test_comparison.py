@@ -22,6 +22,7 @@ def test_equal_outputs():
     x = RANDOM.standard_normal((3, 5))
     result = compare((x, x))
     assert (result.cosine, result.snr_db, result.max_abs) == (pytest.approx(1), inf, 0)
+    assert result.squared_error == 0
     assert (result.agreement, result.finite, result.note) == (1, True, None)
     assert json.loads(result.model_dump_json())["snr_db"] is None
     assert result.model_dump(mode="json")["max_abs"] == 0
@@ -33,6 +34,7 @@ def test_a_known_perturbation_over_several_feeds():
     noise *= np.float32(0.01) * np.linalg.norm(x) / np.linalg.norm(noise)
     result = compare(*((a, a + n) for a, n in zip(x, noise, strict=True)))
     assert result.snr_db == pytest.approx(40, abs=1e-3)
+    assert result.squared_error == pytest.approx(1e-4, rel=1e-3)
     assert result.cosine == pytest.approx(1 - 0.01**2 / 2, abs=1e-5)
     assert result.max_abs == pytest.approx(np.abs(noise).max(), rel=1e-4)
 
@@ -49,13 +51,16 @@ def test_other_types_agree_element_by_element():
     assert compare(([True, False], [True, True])).agreement == 0.5
     text = compare((np.array(["a", "b"], object), np.array(["a", "c"], object)))
     assert (text.dtype, text.agreement, text.cosine, text.snr_db) == ("string", 0.5, None, None)
+    assert text.squared_error is None
 
 
 def test_what_is_no_longer_finite():
     result = compare(([[1.0, 2.0]], [[1.0, np.nan]]))
     assert (result.finite, result.cosine, result.snr_db, result.max_abs) == (False, 0, -inf, inf)
     assert result.note == "1 elements are no longer finite"
-    assert result.model_dump(mode="json")["max_abs"] is None
+    assert result.squared_error == inf
+    dumped = result.model_dump(mode="json")
+    assert (dumped["max_abs"], dumped["squared_error"]) == (None, None)
 
 
 def test_what_never_was_finite_is_left_out():
