@@ -157,8 +157,8 @@ def tabulate(judge: Judge, rows: Iterable[Row], path: Path | None) -> list[Row]:
 def shown(value: Any) -> str:
     """Return a value as a cell holds it; of three, the last two are an interval."""
     if isinstance(value, tuple):
-        median, low, high = map(shown, value)
-        return f"{median} ({low} {high})"
+        median, low, high = value
+        return f"{median:.3g} ({low:.3g} {high:.3g})"
     return "-" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
