@@ -168,13 +168,15 @@ def is_safe(row: Row) -> bool:
 
 
 def write(path: Path | None, judge: Judge, rows: list[Row]) -> None:
-    """Write what is known so far, with null for what JSON cannot hold."""
+    """Write what is known so far."""
     if path is not None:
-        clean = [
-            {
-                name: None if isinstance(value, float) and not isfinite(value) else value
-                for name, value in row.items()
-            }
-            for row in rows
-        ]
-        path.write_text(json.dumps({"metric": judge.metric, "rows": clean}, indent=2))
+        figures = {"metric": judge.metric, "rows": [finite(row) for row in rows]}
+        path.write_text(json.dumps(figures, indent=2))
+
+
+def finite(row: Row) -> Row:
+    """Return a row with None for what JSON cannot hold."""
+    return {
+        name: None if isinstance(value, float) and not isfinite(value) else value
+        for name, value in row.items()
+    }

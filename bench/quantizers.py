@@ -181,7 +181,8 @@ class Reader(ort.CalibrationDataReader):  # type: ignore[misc]
 
     def __init__(self, task: Task) -> None:
         session = open_session(task.model, threads=task.threads)
-        self.feeds = iter(read_samples(task.data, session.inputs, task.samples))
+        # Histograms want arrays of one shape, and the last batch may be a smaller one.
+        self.feeds = iter(read_samples(task.data, session.inputs, task.samples).batched(1))
 
     def get_next(self) -> dict[str, Any] | None:
         """Return the next feed; None after the last."""
