@@ -9,37 +9,22 @@ default without data; `data` is calibrated, and at 2 bits `vector` is width 4, c
 `average` the pass chooses bits for each tensor, calibrated, so that the clustered weights take on
 average so many bits, all that their stores add included. All but `tensor` simplify first.
 
-Where the evaluator's module has NAME_items(predict) and NAME_metric(items), the drop gets a 95 %
-interval (paired bootstrap over items); where it has NAME_snr(predict_original, predict_result),
-its number is the column `task_snr`. `snr_db` is that of the worst output on the evaluator's own
-feeds. Exits 1 if a result is larger than the model, is not valid, or cannot be made.
+`evaluating.py` says what judges the results. Exits 1 if one is larger than the model, is not
+valid, or cannot be made.
 """
 
 import argparse
-import json
 import sys
-from collections.abc import Iterator, Mapping
-from dataclasses import replace
-from math import isfinite, prod
+from collections.abc import Iterator
+from math import prod
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import numpy as np
-from rich.console import Console
-from rich.table import Table
+from evaluating import Judge, Row, is_safe, judging_parser, results_folder, tabulate
 
 from onnxcomp import OnnxcompError, Pass, Report, Settings, Verdict, compress
-from onnxcomp.runtime import Array, open_session
-from onnxcomp.runtime.comparison import OutputSums
-from onnxcomp.runtime.dtypes import is_float
-from onnxcomp.runtime.evaluation import Predictor
-from onnxcomp.runtime.samples import cast_feed
-from onnxcomp.validation import load_evaluator
 from passes import Cluster, Simplify
 
-MOST_FEEDS = 64
-RESAMPLES = 2000
 COLUMNS = (
     "form", "bits", "average_bits", "bytes", "size_ratio", "metric", "drop", "low", "high",
     "snr_db", "task_snr", "seconds", "status",
@@ -52,85 +37,6 @@ class Case(NamedTuple):
     form: str
     bits: float
     recipe: tuple[Pass, ...]
-
-
-def predictor(model: Path, threads: int) -> Predictor:
-    """Return what runs a model for an evaluator."""
-    session = open_session(model, threads=threads)
-    return lambda feed: session.run(cast_feed(feed, session.inputs, "feed"))
-
-
-class Recorder:
-    """Passes feeds on and keeps some, evenly spread, with what the model made of them."""
-
-    def __init__(self, predict: Predictor) -> None:
-        self.predict = predict
-        self.calls, self.stride = 0, 1
-        self.kept: list[tuple[dict[str, Array], dict[str, Array]]] = []
-
-    def __call__(self, feed: Mapping[str, Any]) -> dict[str, Array]:
-        """Run the model once."""
-        given = {name: np.array(value) for name, value in feed.items()}
-        outputs = self.predict(feed)
-        if self.calls % self.stride == 0:
-            floats = {key: each.copy() for key, each in outputs.items() if is_float(each.dtype)}
-            self.kept.append((given, floats))
-        if len(self.kept) > MOST_FEEDS:
-            self.kept, self.stride = self.kept[::2], 2 * self.stride
-        self.calls += 1
-        return outputs
-
-
-class Judge:
-    """Measures results against the original, by the evaluator and on its feeds."""
-
-    def __init__(self, model: Path, reference: str, threads: int) -> None:
-        self.evaluator = load_evaluator(reference)
-        self.name = reference.rpartition(":")[2]
-        self.threads = threads
-        self.predict = predictor(model, threads)
-        recorder = Recorder(self.predict)
-        self.metric, self.resampled = self._evaluated(recorder)
-        self.feeds = recorder.kept
-
-    def figures(self, result: Path) -> dict[str, Any]:
-        """Return what a result is worth."""
-        predict = predictor(result, self.threads)
-        metric, resampled = self._evaluated(predict)
-        figures = {"metric": metric, "drop": self.metric - metric, "snr_db": self._snr(predict)}
-        if resampled is not None:
-            low, high = np.quantile(self.resampled - resampled, [0.025, 0.975])
-            figures |= {"low": float(low), "high": float(high)}
-        task_snr = self._helper("snr")
-        if task_snr is not None:
-            paired = replace(self.evaluator, function=lambda own: task_snr(own, predict))
-            figures["task_snr"] = float(paired(self.predict))
-        return figures
-
-    def _evaluated(self, predict: Predictor) -> tuple[float, np.ndarray | None]:
-        """Return the metric, and its values on resamples of the items where there are items."""
-        items_of, metric_of = self._helper("items"), self._helper("metric")
-        if items_of is None or metric_of is None:
-            return float(self.evaluator(predict)), None
-        items = np.asarray(replace(self.evaluator, function=items_of)(predict))
-        generator, count = np.random.default_rng(0), len(items)
-        draws = (generator.integers(count, size=count) for _ in range(RESAMPLES))
-        resampled = np.array([float(metric_of(items[draw])) for draw in draws])
-        return float(metric_of(items)), resampled
-
-    def _helper(self, suffix: str) -> Any:
-        """Return what the evaluator's module offers beside the evaluator, or None."""
-        return getattr(self.evaluator.function, "__globals__", {}).get(f"{self.name}_{suffix}")
-
-    def _snr(self, predict: Predictor) -> float | None:
-        """Return the SNR of the worst float output on the kept feeds, in dB."""
-        sums: dict[str, OutputSums] = {}
-        for feed, expected in self.feeds:
-            got = predict(feed)
-            for name, value in expected.items():
-                sums.setdefault(name, OutputSums(name)).add(value, got[name])
-        found = [each.comparison().snr_db for each in sums.values()]
-        return min((each for each in found if each is not None), default=None)
 
 
 def cases(arguments: argparse.Namespace) -> Iterator[Case]:
@@ -165,9 +71,10 @@ def own_stores(report: Report) -> list[Verdict]:
     return [each for each in report.steps[-1].changed if each.bytes_after]
 
 
-def measure(arguments: argparse.Namespace, case: Case, judge: Judge, path: Path) -> dict[str, Any]:
-    """Compress once, write the result to a path, and return its row."""
-    row: dict[str, Any] = dict.fromkeys(COLUMNS) | {"form": case.form, "bits": case.bits}
+def measure(arguments: argparse.Namespace, case: Case, judge: Judge, folder: Path) -> Row:
+    """Compress once, write the result into a folder, and return its row."""
+    path = folder / f"{arguments.model.stem}-{case.form}-{case.bits:g}.onnx"
+    row: Row = dict.fromkeys(COLUMNS) | {"form": case.form, "bits": case.bits}
     settings = Settings(samples=arguments.samples, threads=arguments.threads, bench=False)
     data = None if case.form in {"tensor", "free"} else arguments.data
     try:
@@ -189,60 +96,21 @@ def measure(arguments: argparse.Namespace, case: Case, judge: Judge, path: Path)
     }
 
 
-def shown(value: Any) -> str:
-    return "-" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def is_safe(row: dict[str, Any]) -> bool:
-    return row["status"] in {"applied", "nothing"} and row["size_ratio"] >= 1
-
-
 def parsed() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--model", type=Path, required=True)
-    parser.add_argument("--data", required=True)
-    parser.add_argument("--evaluate", required=True)
+    parser = judging_parser(__doc__.partition("\n")[0])
     parser.add_argument("--bits", type=int, action="append")
     parser.add_argument("--average-bits", type=float, action="append")
     parser.add_argument("--forms", type=lambda text: text.split(","), default="data,free,tensor")
-    parser.add_argument("--simplify", action=argparse.BooleanOptionalAction, default=True)
-    parser.add_argument("--samples", type=int, help="use the first so many of the data")
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--save", type=Path, help="keep the results in this folder")
-    parser.add_argument("--json", type=Path)
     return parser.parse_args()
 
 
 def main() -> int:
     arguments = parsed()
     judge = Judge(arguments.model, arguments.evaluate, arguments.threads)
-    rows: list[dict[str, Any]] = []
-    table = Table(*COLUMNS, title=f"{arguments.model}: metric {judge.metric:.4f}")
-    with TemporaryDirectory() as temporary:
-        folder = arguments.save or Path(temporary)
-        folder.mkdir(parents=True, exist_ok=True)
-        for case in cases(arguments):
-            path = folder / f"{arguments.model.stem}-{case.form}-{case.bits:g}.onnx"
-            rows.append(measure(arguments, case, judge, path))
-            words = [shown(value) for value in rows[-1].values()]
-            table.add_row(*words)
-            print(*words, file=sys.stderr, flush=True)
-            write(arguments.json, judge, rows)
-    Console(width=200).print(table)
-    return int(not all(is_safe(row) for row in rows))
-
-
-def write(path: Path | None, judge: Judge, rows: list[dict[str, Any]]) -> None:
-    """Write what is known so far, with null for what JSON cannot hold."""
-    if path is not None:
-        clean = [
-            {
-                name: None if isinstance(value, float) and not isfinite(value) else value
-                for name, value in row.items()
-            }
-            for row in rows
-        ]
-        path.write_text(json.dumps({"metric": judge.metric, "rows": clean}, indent=2))
+    with results_folder(arguments.save) as folder:
+        rows = (measure(arguments, case, judge, folder) for case in cases(arguments))
+        done = tabulate(judge, rows, arguments.json)
+    return int(not all(is_safe(row) for row in done))
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import pytest
 from onnxcomp.benchmarking import _interval, benchmark
 from onnxcomp.errors import ModelError, OptionError
 from onnxcomp.runtime import open_session, samples_for
-from onnxcomp.runtime.memory import _peak, peak_memory
+from onnxcomp.runtime.memory import own_peak, peak_memory
 
 
 def chain(length, width=256):
@@ -77,7 +77,7 @@ def test_peak_memory_without_proc(monkeypatch, system, factor):
     monkeypatch.setattr("onnxcomp.runtime.memory.Path.read_text", refuse)
     monkeypatch.setattr("sys.platform", system)
     monkeypatch.setattr(resource, "getrusage", lambda _: SimpleNamespace(ru_maxrss=5))
-    assert _peak() == 5 * factor
+    assert own_peak() == 5 * factor
 
 
 def test_the_interval_holds_the_median():

@@ -60,10 +60,10 @@ def print_peak() -> None:
     session = open_session(Path(model), provider, int(threads))
     with np.load(samples) as stored:
         session.run(cast_feed(stored, session.inputs, "feed"))
-    sys.stdout.write(f"{_peak()}\n")
+    sys.stdout.write(f"{own_peak()}\n")
 
 
-def _peak() -> int:
+def own_peak() -> int:
     """Return the peak resident memory of this process, in bytes."""
     # On Linux getrusage() inherits the parent's peak through exec; the kernel's own does not.
     with suppress(OSError):
