@@ -1,154 +1,238 @@
-"""Giving weights their integers: which form each is stored in, and what it then takes."""
+"""Weights as codes: their grids, their stores, and what makes up for the error."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from onnxcomp.graph import Constant, StoreValues
+from onnxcomp.graph import StoreValues
 from onnxcomp.pipeline import change, skip
-from onnxcomp.recovery import add_bias, bias_bytes, repair_at_once, repair_in_sequence, takes_bias
-from onnxcomp.statistics import layers, observe
-from onnxcomp.stores import AffineStore
-from passes.quantize.inserting import integer_bias, read_scale
+from onnxcomp.recovery import add_bias, bias_bytes, repair_at_once, repair_in_sequence
+from onnxcomp.statistics import Statistics, layers, walk, watch_inputs
+from onnxcomp.stores import FOLDING_LIMIT, AffineStore, Codebook, store_codes
+from passes.quantize.forms import Form
 from passes.quantize.rounding import round_weight
-from passes.quantize.weight_grids import weight_grid
+from passes.quantize.weight_grids import WeightGrid, block_grid, channel_grid
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
     from onnxcomp.graph import Model, Weight
     from onnxcomp.pipeline import Context
     from onnxcomp.statistics import InputStatistics, Layer
+    from onnxcomp.stores import Store
     from onnxcomp.verdicts import Verdict
-    from passes.quantize.profiles import Profile
+    from passes.quantize.forms import WeightType
     from passes.quantize.rounding import RoundedWeight
-    from passes.quantize.weight_grids import WeightGrid
 
-    Verdicts = dict[int, Verdict]
+TOO_LARGE = "is larger than 1 GiB, and ONNX Runtime folds nothing that large"
+
+
+@dataclass(frozen=True)
+class Coding:
+    """How the weights of a model are coded.
+
+    Args:
+        kind: The element type of weights whose layers compute with floats.
+        name: What verdicts call it.
+        integer_kind: The element type of those whose layers compute with integers.
+        block_size: Inputs of a block, for layers that multiply blocks; 0: a scale a channel.
+        power_of_two: Whether scales are powers of two.
+    """
+
+    kind: WeightType
+    name: str
+    integer_kind: WeightType
+    block_size: int
+    power_of_two: bool
+
+    def grid(self, weight: Weight, values: NDArray[Any], form: Form) -> WeightGrid:
+        """Return the grid of a weight."""
+        kind = self._kind(form)
+        if form is Form.BLOCKS and self.block_size:
+            return block_grid(
+                values, self.block_size, kind.most, power_of_two=self.power_of_two
+            )
+        return channel_grid(
+            values,
+            weight.output_axis,
+            kind.most,
+            has_zero=kind.has_zero,
+            power_of_two=self.power_of_two,
+        )
+
+    def store(
+        self, weight: Weight, form: Form, grid: WeightGrid, codes: NDArray[np.int32]
+    ) -> Store:
+        """Return the store of a weight's codes."""
+        kind = self._kind(form)
+        if kind.dtype is None:
+            levels = [-1, 0, 1] if kind.has_zero else [-1, 1]
+            return store_codes(
+                np.searchsorted(levels, np.moveaxis(codes, grid.axis, 0).reshape(-1)).astype(np.uint8),
+                Codebook(np.array(levels, np.float32)[:, None]),
+                shape=weight.shape,
+                dtype=weight.dtype,
+                opset=weight.opset,
+                axis=grid.axis,
+                scale=grid.scale.reshape([-1, *[1] * (len(weight.shape) - 1)]),
+            )
+        is_dequantized = form in {Form.INTEGER, Form.BLOCKS}
+        # ONNX Runtime finds no integer kernel for a Gemm whose weight does not name its zero.
+        has_zero_point = form is Form.INTEGER and "Gemm" in weight.op_types
+        return AffineStore(
+            weight.shape,
+            weight.dtype,
+            codes.astype(kind.dtype),
+            weight.opset,
+            grid.scale,
+            zero_point=np.zeros(grid.scale.shape, kind.dtype) if has_zero_point else None,
+            axis=grid.axis,
+            block_size=grid.block_size,
+            is_dequantized=is_dequantized,
+        )
+
+    def described(self, form: Form) -> str:
+        """Say for a verdict what is done."""
+        name = "int8" if form in {Form.INTEGER, Form.DYNAMIC} else self.name
+        return f"{name}, {form.value}"
+
+    def _kind(self, form: Form) -> WeightType:
+        return self.integer_kind if form in {Form.INTEGER, Form.DYNAMIC} else self.kind
 
 
 @dataclass(eq=False)
 class Coder:
-    """Rounds weights of one model and keeps verdicts on them.
+    """Codes the weights of one model, and keeps verdicts on them.
 
     Args:
-        integer: Keys of the layers that compute with integers.
-        profile: What their provider does.
-        power_of_two: Whether scales are powers of two.
+        coding: How.
+        forms: The form of each layer, by its key; others are folded.
         sequential: Whether each layer is rounded for what those before now give.
     """
 
-    integer: Collection[str]
-    profile: Profile
-    power_of_two: bool
+    coding: Coding
+    forms: Mapping[str, Form]
     sequential: bool
+    found: dict[int, Verdict] = field(default_factory=dict)
 
-    def run(self, model: Model, original: Model, weights: list[Weight], context: Context) -> Verdicts:
-        """Round weights, and repair them where there are samples or statistics.
+    def run(
+        self, model: Model, original: Model, weights: Sequence[Weight], context: Context
+    ) -> list[Verdict]:
+        """Code weights, repaired where there are samples or statistics.
 
         Args:
             model: The model.
             original: A copy of it from before any rounding.
-            weights: What is rounded.
+            weights: What is coded.
             context: Samples, or statistics of the original.
         """
         keys = {id(layer.weight.tensor): layer.key for layer in layers(model)}
-        found: Verdicts = {}
         for weight in weights:
-            found[id(weight.tensor)] = self._nearest(weight, keys[id(weight.tensor)])
+            key = id(weight.tensor)
+            self.found[key] = self._nearest(weight, self.form(keys[key]))
+        self._repair(model, original, context)
+        return [self.found[id(weight.tensor)] for weight in weights]
 
-        def concerns(weight: Weight) -> bool:
-            verdict = found.get(id(weight.tensor))
-            return verdict is not None and verdict.verdict == "changed"
+    def form(self, key: str) -> Form:
+        """Return the form of a layer's weight."""
+        return self.forms.get(key, Form.FOLDED)
 
-        def repair(layer: Layer, twin: Layer, inputs: InputStatistics) -> None:
-            if inputs.fit is not None:
-                key = id(layer.weight.tensor)
-                rounded = round_weight(layer, twin.weight.load(), inputs, self._grid_of(layer.weight))
-                found[key] = self._apply(layer, rounded, found[key])
+    def _concerns(self, weight: Weight) -> bool:
+        verdict = self.found.get(id(weight.tensor))
+        return verdict is not None and verdict.verdict == "changed" and bool(verdict.error)
 
+    def _repair(self, model: Model, original: Model, context: Context) -> None:
+        if self.coding.kind.most == 0:
+            return
         if context.samples is not None and self.sequential:
             repair_in_sequence(
-                model, original, context.samples, repair, concerns=concerns, progress=context.progress
+                model,
+                original,
+                context.samples,
+                self._repair_layer,
+                concerns=self._concerns,
+                progress=context.progress,
+            )
+            return
+        statistics = context.statistics
+        if context.samples is not None:
+            statistics = self._observed(original, model, context)
+        if statistics is not None:
+            repair_at_once(
+                model, original, statistics, self._repair_layer, concerns=self._concerns
+            )
+
+    def _observed(self, original: Model, model: Model, context: Context) -> Statistics:
+        """Observe what the layers that are coded multiply with."""
+        assert context.samples is not None  # noqa: S101 - the caller has looked
+        concerned = [
+            twin
+            for layer, twin in zip(layers(model), layers(original), strict=True)
+            if layer.uses and self._concerns(layer.weight)
+        ]
+        watches, inputs = watch_inputs(concerned)
+        walk((original,), watches, context.samples, context.progress)
+        by_key = {layer.key: each for layer, each in zip(concerned, inputs, strict=True)}
+        return Statistics("", by_key)
+
+    def _nearest(self, weight: Weight, form: Form) -> Verdict:
+        values, before = weight.load(), weight.tensor.nbytes
+        if not np.isfinite(values.astype(np.float32)).all():
+            return skip(weight, "holds NaN or infinity")
+        if form is Form.FOLDED and weight.size * weight.dtype.itemsize > FOLDING_LIMIT:
+            return skip(weight, TOO_LARGE)
+        if self.coding.kind.most == 0 and form is Form.FOLDED:
+            store: Store = AffineStore(
+                weight.shape, weight.dtype, values.astype(self.coding.kind.dtype), weight.opset
             )
         else:
-            statistics = context.statistics
-            if context.samples is not None:
-                statistics = observe(original, context.samples, context.progress)
-            if statistics is not None:
-                repair_at_once(model, original, statistics, repair, concerns=concerns)
-        for layer in layers(model):
-            if layer.key in self.integer:
-                self._round_biases(layer)
-        return found
-
-    def _grid_of(self, weight: Weight) -> Any:
-        def make(values: NDArray[Any]) -> WeightGrid:
-            return weight_grid(values, weight.output_axis, 127, power_of_two=self.power_of_two)
-
-        return make
-
-    def _store(self, weight: Weight, key: str, grid: WeightGrid, codes: NDArray[np.int32]) -> AffineStore:
-        is_integer = key in self.integer
-        # ONNX Runtime finds no integer kernel for a Gemm whose weight does not say that it is 0.
-        zero_point = np.zeros(grid.scale.shape, np.int8) if is_integer and "Gemm" in weight.op_types else None
-        return AffineStore(
-            weight.shape,
-            weight.dtype,
-            codes.astype(np.int8),
-            weight.opset,
-            grid.scale,
-            zero_point=zero_point,
-            axis=grid.axis,
-            is_dequantized=is_integer,
-        )
-
-    def _nearest(self, weight: Weight, key: str) -> Verdict:
-        values = weight.load()
-        grid = self._grid_of(weight)(values)
-        store = self._store(weight, key, grid, grid.codes(values))
-        before = weight.tensor.nbytes
-        if store.nbytes >= before and key not in self.integer:
+            grid = self.coding.grid(weight, values, form)
+            store = self.coding.store(weight, form, grid, grid.codes(values))
+        if store.nbytes >= before and form is Form.FOLDED:
             return skip(weight, f"would not be smaller ({before} bytes, {store.nbytes} stored)")
         weight.tensor.values = StoreValues(store)
-        how = "computed with integers" if key in self.integer else "stored"
-        return change(weight, f"int8, {how}", before=before, after=store.nbytes, error=_lost(values, store))
+        how = self.coding.described(form)
+        lost = relative_error(values, store)
+        return change(weight, how, before=before, after=store.nbytes, error=lost)
 
-    def _apply(self, layer: Layer, rounded: RoundedWeight, verdict: Verdict) -> Verdict:
+    def _repair_layer(self, layer: Layer, twin: Layer, inputs: InputStatistics) -> None:
+        if inputs.fit is None:
+            return
+        weight, form = layer.weight, self.form(layer.key)
+        values, verdict = twin.weight.load(), self.found[id(layer.weight.tensor)]
+        rounded = round_weight(
+            layer, values, inputs, lambda each: self.coding.grid(weight, each, form)
+        )
+        self.found[id(weight.tensor)] = self._changed(layer, form, values, rounded, verdict)
+
+    def _changed(
+        self,
+        layer: Layer,
+        form: Form,
+        values: NDArray[Any],
+        rounded: RoundedWeight,
+        verdict: Verdict,
+    ) -> Verdict:
         weight = layer.weight
-        values = layer.weight.load()
-        store = self._store(weight, layer.key, rounded.grid, rounded.codes)
+        store = self.coding.store(weight, form, rounded.grid, rounded.codes)
         weight.tensor.values = StoreValues(store)
         after, how = store.nbytes, f"{verdict.reason}; {rounded.how}"
-        if rounded.shift.any():
+        added = sum(bias_bytes(use, weight.dtype) for use in layer.uses)
+        if rounded.shift.any() and after + added < verdict.bytes_before:
             for use in layer.uses:
-                after += bias_bytes(use, weight.dtype)
                 add_bias(use, rounded.shift, weight.dtype)
-            how += ", mean corrected"
-        return change(weight, how, before=verdict.bytes_before, after=after, error=_lost(values, store))
-
-    def _round_biases(self, layer: Layer) -> None:
-        for use in layer.uses:
-            node = use.node
-            if node.op not in self.profile.integer_bias or len(node.inputs) < 3:
-                continue
-            bias = node.inputs[2]
-            scale = read_scale(node, 0)
-            if scale is None or not isinstance(bias, Constant):
-                continue
-            store = layer.weight.tensor.held.store
-            channels = np.broadcast_to(store.scale, (store.shape[store.axis],))
-            values = np.broadcast_to(bias.values.reshape(-1), channels.shape)
-            sums = (channels.astype(np.float64) * scale).astype(np.float32)
-            node.inputs[2] = Constant(f"{bias.name}.{node.outputs[0].name}.integer", integer_bias(values, sums, layer.weight.opset))
+            after, how = after + added, f"{how}, mean corrected"
+        lost = relative_error(values, store)
+        return change(weight, how, before=verdict.bytes_before, after=after, error=lost)
 
 
-def _lost(values: NDArray[Any], store: AffineStore) -> float:
-    total = float(np.sum(np.square(values, dtype=np.float64)))
-    missed = float(np.sum(np.square(values.astype(np.float64) - store.load())))
-    return float(np.sqrt(missed / total)) if total else 0.0
+def relative_error(values: NDArray[Any], store: Store) -> float:
+    """Return the Frobenius norm of what a store misses, relative to that of the weight."""
+    wanted = values.astype(np.float64)
+    total = float(np.linalg.norm(wanted))
+    return float(np.linalg.norm(wanted - store.load())) / total if total else 0.0

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from onnxcomp.recovery import Feedback, Problem, held_out_error, takes_bias
-from passes.quantize.weight_grids import weight_grid
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

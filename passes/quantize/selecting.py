@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from math import inf
+from math import prod
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from onnxcomp.graph import Constant
 from onnxcomp.statistics import layers
 from passes.quantize.placement import Plan, settled
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
-    from onnxcomp.graph import Constant, Model
+    import onnx_graphsurgeon as gs
+
+    from onnxcomp.graph import Model
     from onnxcomp.statistics import Layer, Use
     from passes.quantize.placement import Rounded
     from passes.quantize.profiles import Profile
@@ -34,7 +39,8 @@ def full_plan(model: Model, chosen: Collection[int], profile: Profile) -> Plan:
         for layer in layers(model)
         if id(layer.weight.tensor) in chosen
         and layer.uses
-        and all(_fuses(use, profile) for use in layer.uses)
+        and layer.weight.dtype == np.float32
+        and all(_fuses(use, _outputs(layer), profile) for use in layer.uses)
     ]
     keys = {layer.key for layer in able if _gains(layer, profile)}
     islands = {
@@ -45,21 +51,36 @@ def full_plan(model: Model, chosen: Collection[int], profile: Profile) -> Plan:
     return Plan(frozenset(keys), frozenset(islands), profile)
 
 
+def _outputs(layer: Layer) -> int:
+    groups, outputs, _ = layer.form.matrices
+    return groups * outputs
+
+
 def _gains(layer: Layer, profile: Profile) -> bool:
     groups, outputs, inputs = layer.form.matrices
     is_large = inputs >= profile.least_inputs and outputs >= profile.least_outputs
     return is_large and (groups == 1 or profile.groups) and not layer.weight.is_depthwise
 
 
-def _fuses(use: Use, profile: Profile) -> bool:
+def _fuses(use: Use, outputs: int, profile: Profile) -> bool:
     node = use.node
-    if node.op not in profile.layers or use.place != 1:
+    if node.op not in profile.layers or use.place != 1 or not _bias_fits(node, outputs):
         return False
     if node.op in profile.gives_integers:
         given = (settled(node), node.outputs[0])
         if any(each is one for each in use.scope.outputs for one in given):
             return False
-    return node.op != "Gemm" or all(node.attrs.get(key, value) == value for key, value in PLAIN.items())
+    return node.op != "Gemm" or all(
+        node.attrs.get(key, value) == value for key, value in PLAIN.items()
+    )
+
+
+def _bias_fits(node: gs.Node, outputs: int) -> bool:
+    """Whether a bias, if there is one, is a constant of one number an output."""
+    given = node.inputs[2:3] if node.op in {"Conv", "Gemm"} else []
+    if not given or not given[0].name:
+        return True
+    return isinstance(given[0], Constant) and prod(given[0].shape) in {1, outputs}
 
 
 def exact_enough(

@@ -1,4 +1,4 @@
-"""Grids of weights: a scale for each output channel, and rounding to it."""
+"""Grids of weights: a scale for each output channel or block, and rounding to it."""
 
 from __future__ import annotations
 
@@ -18,44 +18,53 @@ if TYPE_CHECKING:
     from onnxcomp.statistics import Form
 
     Floats = NDArray[np.float64]
+    Codes = NDArray[np.int32]
 
-SHARES = np.linspace(1.0, 0.4, 31)
+SHARES = np.linspace(1.0, 0.1, 46)
 """Parts of the largest magnitude that a scale may reach to."""
+
+FINE = 100
+"""With so many codes, a scale that reaches to the largest magnitude is as good as any."""
 
 
 @dataclass(frozen=True, eq=False)
 class WeightGrid:
-    """What values a weight can take: ``scale * code``, a scale for each channel.
+    """What values a weight can take: ``scale * code``.
 
     Args:
-        scale: float32, shape (channels,), or () for one scale.
-        axis: The axis of the channels.
+        scale: float32, shape (channels,) along ``axis``; or, in blocks, the weight's shape with
+            ``axis`` divided by their size and rounded up.
+        axis: The axis of the channels, or the one that is cut into blocks.
         most: The largest code; the least is its opposite.
+        has_zero: Whether zero is a code; if not, there are the signs only.
+        block_size: Elements along ``axis`` that share a scale; 0: no blocks.
     """
 
     scale: NDArray[np.float32]
     axis: int
     most: int
+    has_zero: bool = True
+    block_size: int = 0
 
     def spread(self, shape: tuple[int, ...]) -> NDArray[np.float32]:
         """Return the scale of each element of a weight."""
-        if not self.scale.ndim:
-            return np.broadcast_to(self.scale, shape)
+        if self.block_size:
+            repeated = np.repeat(self.scale, self.block_size, self.axis)
+            return np.moveaxis(np.moveaxis(repeated, self.axis, 0)[: shape[self.axis]], 0, self.axis)
         lined = self.scale.reshape([-1 if at == self.axis else 1 for at in range(len(shape))])
         return np.broadcast_to(lined, shape)
 
-    def codes(self, values: NDArray[Any]) -> NDArray[np.int32]:
+    def codes(self, values: NDArray[Any]) -> Codes:
         """Return the nearest codes."""
-        scaled = np.rint(values / self.spread(values.shape))
-        return np.clip(scaled, -self.most, self.most).astype(np.int32)
+        return self._nearest(values / self.spread(values.shape)).astype(np.int32)
 
-    def values(self, codes: NDArray[np.int32]) -> NDArray[np.float32]:
+    def values(self, codes: Codes) -> NDArray[np.float32]:
         """Return what codes stand for."""
         return codes.astype(np.float32) * self.spread(codes.shape)
 
     def fed_back(
         self, weights: Floats, form: Form, feedbacks: Sequence[Feedback]
-    ) -> NDArray[np.int32] | None:
+    ) -> Codes | None:
         """Return codes with error feedback; None where a scale varies along the inputs.
 
         Args:
@@ -69,52 +78,82 @@ class WeightGrid:
         rounded = np.empty(weights.shape, np.float32)
         for group, (one, feedback) in enumerate(zip(weights, feedbacks, strict=True)):
             step = steps[group, :, 0]
-
-            def nearest(
-                columns: NDArray[np.float32],
-                _: NDArray[np.float32],
-                step: NDArray[np.float32] = step,
-            ) -> NDArray[np.float32]:
-                return np.clip(np.rint(columns / step), -self.most, self.most) * step
-
-            rounded[group] = feedback.round(one, nearest)
+            rounded[group] = feedback.round(
+                one, lambda columns, _, step=step: self._nearest(columns / step) * step
+            )
         return self.codes(form.to_tensor(rounded))
 
+    def _nearest(self, scaled: NDArray[Any]) -> NDArray[Any]:
+        if not self.has_zero:
+            return np.where(scaled < 0, scaled.dtype.type(-1), scaled.dtype.type(1))
+        nearest: NDArray[Any] = np.clip(np.rint(scaled), -self.most, self.most)
+        return nearest
 
-def weight_grid(
-    values: NDArray[Any], axis: int, most: int, *, power_of_two: bool = False
+
+def channel_grid(
+    values: NDArray[Any],
+    axis: int,
+    most: int,
+    *,
+    has_zero: bool = True,
+    power_of_two: bool = False,
 ) -> WeightGrid:
-    """Return the grid of a weight whose scales have the least squared error.
-
-    At 8 bits and more they reach to the largest magnitude of each channel, which the search
-    would leave where it is.
+    """Return the grid of a weight with a scale for each channel.
 
     Args:
         values: The weight.
         axis: The axis of the output channels.
         most: The largest code.
+        has_zero: Whether zero is a code.
         power_of_two: Whether scales are powers of two.
     """
-    rows = np.moveaxis(values, axis, 0).reshape(values.shape[axis], -1).astype(np.float64)
-    reach = np.abs(rows).max(axis=1)
-    reach = np.where(reach > 0, reach, SMALLEST_SCALE * most)
-    scale = reach / most
+    rows = np.moveaxis(values, axis, 0).reshape(values.shape[axis], -1)
+    scale = _scales(rows, most, has_zero=has_zero, power_of_two=power_of_two)
+    return WeightGrid(scale, axis, most, has_zero)
+
+
+def block_grid(
+    values: NDArray[Any], block_size: int, most: int, *, power_of_two: bool = False
+) -> WeightGrid:
+    """Return the grid of a matrix of which each column is cut into blocks with a scale each.
+
+    Args:
+        values: Shape (inputs, outputs).
+        block_size: Inputs in a block.
+        most: The largest code.
+        power_of_two: Whether scales are powers of two.
+    """
+    inputs, outputs = values.shape
+    blocks = -(-inputs // block_size)
+    padded = np.pad(values, ((0, blocks * block_size - inputs), (0, 0)))
+    rows = padded.reshape(blocks, block_size, outputs).transpose(0, 2, 1).reshape(-1, block_size)
+    scale = _scales(rows, most, has_zero=True, power_of_two=power_of_two)
+    return WeightGrid(scale.reshape(blocks, outputs), 0, most, block_size=block_size)
+
+
+def _scales(
+    rows: NDArray[Any], most: int, *, has_zero: bool, power_of_two: bool
+) -> NDArray[np.float32]:
+    """Return the scale of each row: the one with the least squared error."""
+    rows = rows.astype(np.float64)
+    if not has_zero:
+        # The best value for the sign is the mean magnitude (Rastegari et al., "XNOR-Net", 2016).
+        scale = np.abs(rows).mean(axis=1)
+    else:
+        reach = np.abs(rows).max(axis=1)
+        scale = reach / most if most >= FINE or power_of_two else _searched(rows, reach, most)
+    scale = np.maximum(scale, SMALLEST_SCALE)
     if power_of_two:
         scale = 2.0 ** np.ceil(np.log2(scale))
-    elif most < FINE:
-        scale = _searched(rows, reach, most)
-    return WeightGrid(scale.astype(np.float32), axis, most)
-
-
-FINE = 100
-"""From so many codes on, scales are not searched."""
+    return scale.astype(np.float32)
 
 
 def _searched(rows: Floats, reach: Floats, most: int) -> Floats:
     best, least = reach / most, np.full(len(rows), np.inf)
     for share in SHARES:
-        scale = reach * share / most
-        codes = np.clip(np.rint(rows / scale[:, None]), -most, most)
-        error = np.square(rows - codes * scale[:, None]).sum(axis=1)
-        best, least = np.where(error < least, scale, best), np.minimum(error, least)
+        scale = np.maximum(reach * share / most, SMALLEST_SCALE)[:, None]
+        codes = np.clip(np.rint(rows / scale), -most, most)
+        error = np.square(rows - codes * scale).sum(axis=1)
+        best = np.where(error < least, scale[:, 0], best)
+        least = np.minimum(error, least)
     return best

@@ -1,0 +1,51 @@
+"""In which form a weight's integers are stored, and which types they may have, as data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING, Any
+
+import ml_dtypes
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+class Form(Enum):
+    """How a layer uses its weight. The value says it in a verdict."""
+
+    INTEGER = "computed with integers"
+    DYNAMIC = "computed with integers, activations rounded as they come"
+    BLOCKS = "in blocks that are multiplied as they are"
+    FOLDED = "stored, and folded when the model is loaded"
+
+
+@dataclass(frozen=True)
+class WeightType:
+    """An element type of weights.
+
+    Args:
+        dtype: What codes are stored as; None for those of a codebook.
+        most: The largest code; 0 for floats.
+        opset: The opset that casts from it.
+        has_zero: Whether zero is a code.
+    """
+
+    dtype: np.dtype[Any] | None
+    most: int
+    opset: int = 13
+    has_zero: bool = True
+
+
+WEIGHT_TYPES: Mapping[str, WeightType] = {
+    "int8": WeightType(np.dtype(np.int8), 127),
+    "int16": WeightType(np.dtype(np.int16), 32767),
+    "int4": WeightType(np.dtype(ml_dtypes.int4), 7, 21),
+    "int2": WeightType(np.dtype(ml_dtypes.int2), 1, 25),
+    "ternary": WeightType(None, 1),
+    "binary": WeightType(None, 1, has_zero=False),
+    "float16": WeightType(np.dtype(np.float16), 0),
+}
+"""By name. Blocks and integer layers take int8, int4 and int2."""
