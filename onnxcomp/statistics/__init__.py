@@ -1,5 +1,6 @@
 """Streaming observations of tensors inside a running model."""
 
+from onnxcomp.statistics.columns import Features
 from onnxcomp.statistics.files import Statistics, load_statistics, observe
 from onnxcomp.statistics.held_out import HeldOut, held_out_samples
 from onnxcomp.statistics.layers import RECURRENT, Form, Layer, Use, layers
@@ -11,6 +12,7 @@ from onnxcomp.statistics.relay import Relay
 
 __all__ = [
     "RECURRENT",
+    "Features",
     "Form",
     "HeldOut",
     "InputStatistics",

@@ -20,6 +20,7 @@ from passes.quantize.profiles import PROFILES
 from passes.quantize.searching import Search, find_grids
 from passes.quantize.selecting import exact_enough, full_plan
 from passes.quantize.shielding import shield
+from passes.quantize.smoothing import smooth
 
 if TYPE_CHECKING:
     from onnxcomp.graph import Model, Weight
@@ -60,8 +61,14 @@ class Quantize(Pass):
             found = find_grids(model, plan, search, context)
             plan = exact_enough(model, plan, found, self.least_snr)
             placement = plan.place(model)
-            grids = {id(each.rounded.tensor): each.grid for each in found}
-            insert(placement, [grids[id(each.tensor)] for each in placement.tensors])
+            known = {id(each.rounded.tensor): each for each in found}
+            chosen_grids = [known[id(each.tensor)] for each in placement.tensors]
+            for each in chosen_grids:
+                if each.divisors is not None:
+                    smooth(each.rounded, [layer for layer in each.readers if layer.key in placement.keys], each.divisors)
+            original = copy_model(model)
+            placement = plan.place(model)
+            insert(placement, [each.grid for each in chosen_grids])
             shield(model, placement)
             forms = dict.fromkeys(placement.keys, Form.INTEGER)
         if self.mode == "dynamic":

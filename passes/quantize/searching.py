@@ -9,23 +9,36 @@ import numpy as np
 
 from onnxcomp.graph import copy_model
 from onnxcomp.recovery import output_errors
-from onnxcomp.statistics import Range, RangeWatch, held_out_samples, walk
+from onnxcomp.statistics import Range, RangeWatch, held_out_samples, layers, walk
 from passes.quantize import ranges
 from passes.quantize.grids import ActivationGrid
 from passes.quantize.simulating import simulate
+from passes.quantize.smoothing import factors, smoothed_ends, smooths
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     from onnxcomp.graph import Model
     from onnxcomp.pipeline import Context
-    from onnxcomp.runtime import Samples
+    from onnxcomp.statistics import Layer
     from passes.quantize.placement import Plan, Rounded
+    from passes.quantize.smoothing import Factors
+
+    Trial = tuple[int, ActivationGrid, Factors | None]
 
 MOST_WORK = 2e9
 """Rounded elements of all trials together: with more of them, fewer samples are tried."""
 
 LEAST_SAMPLES, MOST_SAMPLES = 2, 16
+
+STEPS = (0.0, 0.5, 1.0)
+"""From the end of a grid (0) to the extreme that was observed (1)."""
+
+SHARES = (1.0, 0.6)
+"""Parts of the full range that are tried of divided channels."""
+
+PARTS = (0.3, 0.6, 1.0)
+"""Of the progress: when observing is done, when the first grids are measured, and all."""
 
 WORTHWHILE = 0.03
 """Other ranges are tried for tensors that cause this share of the error, or more."""
@@ -40,6 +53,8 @@ class Activation:
         observed: Its values.
         size: Elements in one sample.
         grid: The grid.
+        readers: The layers that read it rounded, where it may be smoothed for them.
+        divisors: What its channels are divided by before; None for nothing.
         error: Squared error of the model's outputs if nothing else is rounded, relative to their
             variance.
     """
@@ -48,6 +63,8 @@ class Activation:
     observed: Range
     size: int
     grid: ActivationGrid
+    readers: list[Layer]
+    divisors: Factors | None = None
     error: float = 0.0
 
 
@@ -78,9 +95,11 @@ class Search:
         else:
             low, high = ranges.least_squares(observed, self.dtype)
         least, most = rounded.bounds
-        return ActivationGrid.between(
-            max(low, least), min(high, most), self.dtype, power_of_two=self.power_of_two
-        )
+        return self.between(max(low, least), min(high, most))
+
+    def between(self, low: float, high: float) -> ActivationGrid:
+        """Return the grid with about these ends."""
+        return ActivationGrid.between(low, high, self.dtype, power_of_two=self.power_of_two)
 
 
 def find_grids(
@@ -100,83 +119,93 @@ def find_grids(
     watches = [
         RangeWatch(each.name, (each.tensor, each.scope), Range()) for each in placement.tensors
     ]
-    walk((model,), watches, samples, lambda share: context.progress(share / 2))
-    found = [
-        Activation(
-            rounded,
-            watch.range,
-            watch.range.count // samples.batched(1).batches,
-            search.grid(watch.range, rounded, search.method),
+    walk((model,), watches, samples, lambda share: context.progress(share * PARTS[0]))
+    by_key = {layer.key: layer for layer in layers(model)}
+    found = []
+    for rounded, watch in zip(placement.tensors, watches, strict=True):
+        readers = [by_key[key] for key in dict.fromkeys(rounded.keys)]
+        found.append(
+            Activation(
+                rounded,
+                watch.range,
+                watch.range.count // samples.batched(1).batches,
+                search.grid(watch.range, rounded, search.method),
+                readers if search.method == "output" and smooths(rounded, readers) else [],
+            )
         )
-        for rounded, watch in zip(placement.tensors, watches, strict=True)
-    ]
     by_tensor = {id(each.rounded): each for each in found}
     for each in found:
         if each.rounded.source is not None:
             each.grid = by_tensor[id(each.rounded.source)].grid
-    measure(model, plan, search, found, context)
+    _measure(model, plan, search, found, context)
     return found
 
 
-def measure(
+def _measure(
     model: Model, plan: Plan, search: Search, found: Sequence[Activation], context: Context
 ) -> None:
-    """Measure what each rounding costs; where it is much, try other ranges and take the best.
+    """Measure what each rounding costs; where it is much, try others and take the best.
 
     Args:
         model: The model; not changed.
         plan: Which layers compute with integers.
         search: How grids are found.
-        found: What is rounded, in the order of the placement; its grids and errors are set.
+        found: What is rounded, in the order of the placement; grids and errors are set.
         context: Samples.
     """
     simulated = copy_model(model)
-    placement = plan.place(simulated)
-    knobs = simulate(placement, [ranges.reach(each.observed) for each in found])
-    wanted = [place_ for place_, each in enumerate(found) if each.rounded.source is None]
-    work = len(wanted) * sum(each.size for each in found)
-    most = int(np.clip(MOST_WORK / max(work, 1), LEAST_SAMPLES, MOST_SAMPLES))
-    unseen = held_out_samples(context.samples, most)
+    knobs = simulate(
+        plan.place(simulated),
+        [ranges.reach(each.observed) for each in found],
+        [len(each.observed.channels) if each.readers else 0 for each in found],
+    )
+    size = sum(each.size for each in found)
 
-    def errors(trials: Sequence[tuple[int, ActivationGrid]]) -> list[float]:
-        changes = [knobs[place_].set_to(grid) for place_, grid in trials]
-        return output_errors(simulated, changes, unseen, most=most)
+    def errors(trials: Sequence[Trial], start: float, stop: float) -> list[float]:
+        changes = [knobs[place].set_to(grid, divisors) for place, grid, divisors in trials]
+        most = int(np.clip(MOST_WORK / max(size * len(trials), 1), LEAST_SAMPLES, MOST_SAMPLES))
+        assert context.samples is not None  # noqa: S101 - the caller has looked
+        return output_errors(
+            simulated,
+            changes,
+            held_out_samples(context.samples, most),
+            lambda share: context.progress(start + share * (stop - start)),
+            most=most,
+        )
 
-    for place_, error in zip(wanted, errors([(each, found[each].grid) for each in wanted])):
-        found[place_].error = error
+    own = [place for place, each in enumerate(found) if each.rounded.source is None]
+    first = errors([(place, found[place].grid, None) for place in own], *PARTS[:2])
+    for place, error in zip(own, first, strict=True):
+        found[place].error = error
     if search.method != "output":
         return
-    total = sum(each.error for each in found)
-    costly = [place_ for place_ in wanted if found[place_].error > WORTHWHILE * total]
+    total = sum(first)
+    costly = [place for place in own if found[place].error > WORTHWHILE * total]
     trials = [
-        (place_, grid) for place_ in costly for grid in _others(found[place_], search)
+        (place, grid, divisors)
+        for place in costly
+        for grid, divisors in _others(found[place], search)
     ]
-    for (place_, grid), error in zip(trials, errors(trials), strict=True):
-        if error < found[place_].error:
-            found[place_].grid, found[place_].error = grid, error
+    for (place, grid, divisors), error in zip(trials, errors(trials, *PARTS[1:]), strict=True):
+        each = found[place]
+        if error < each.error:
+            each.grid, each.divisors, each.error = grid, divisors, error
 
 
-def _others(activation: Activation, search: Search) -> Iterator[ActivationGrid]:
-    """Yield grids beside that of the least squared error: between it and the extremes, and less."""
+def _others(
+    activation: Activation, search: Search
+) -> Iterator[tuple[ActivationGrid, Factors | None]]:
+    """Yield grids beside that of the least squared error, and grids of divided channels."""
     low, high = activation.grid.ends
     least, most = ranges.minmax(activation.observed)
-    bounds = activation.rounded.bounds
+    start, end = activation.rounded.bounds
     for one in STEPS:
         for other in STEPS:
-            if one == other == 0:
-                continue
-            yield ActivationGrid.between(
-                max(_between(low, least, one), bounds[0]),
-                min(_between(high, most, other), bounds[1]),
-                search.dtype,
-                power_of_two=search.power_of_two,
-            )
-
-
-STEPS = (0.0, 0.5, 1.0)
-"""From the end of a grid (0) to the extreme that was observed (1)."""
-
-
-def _between(end: float, extreme: float, step: float) -> float:
-    return end + step * (extreme - end) if step > 0 else end * (1 + step)
-
+            if one or other:
+                ends = low + one * (least - low), high + other * (most - high)
+                yield search.between(max(ends[0], start), min(ends[1], end)), None
+    if activation.readers:
+        for divisors in factors(activation.observed, activation.readers):
+            ends = smoothed_ends(activation.observed, divisors)
+            for share in SHARES:
+                yield search.between(ends[0] * share, ends[1] * share), divisors
