@@ -2,8 +2,9 @@
 
 from passes.cluster import Cluster
 from passes.expand import Expand
+from passes.quantize import Quantize
 from passes.simplify import Simplify
 
-ALL = (Cluster, Expand, Simplify)
+ALL = (Cluster, Expand, Quantize, Simplify)
 
-__all__ = ["ALL", "Cluster", "Expand", "Simplify"]
+__all__ = ["ALL", "Cluster", "Expand", "Quantize", "Simplify"]

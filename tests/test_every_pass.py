@@ -1,12 +1,18 @@
-"""Every registered pass, on every small model; and clustering in its other forms on some."""
+"""Every registered pass, on every small model; and passes in other forms on some."""
 
 import pytest
 
 from onnxcomp.pipeline import available_passes
 from onnxcomp.testing import checks, small_models
-from passes import Cluster
+from passes import Cluster, Quantize
+
+# What auto takes is decided by timing, so that two runs need not give the same bytes.
+CONFIGURED = {"quantize": Quantize(mode="static", min_elements=64)}
 
 FORMS = (
+    Quantize(mode="dynamic"),
+    Quantize(mode="weights", weight_type="int4", block_size=16),
+    Quantize(mode="weights", weight_type="ternary", min_elements=1),
     Cluster(bits=2, width=2, min_elements=1),
     Cluster(bits=5, granularity="group", entries="int8"),
     Cluster(clusters=6, share="model", entries="float16", depthwise=True),
@@ -15,7 +21,13 @@ FEWER = [
     model for model in small_models() if model.name in {"convnet", "if_bodies", "local_functions"}
 ]
 
-EVERY_CHECK = [check for cls in available_passes().values() for check in checks(cls())]
+# Quantize refuses the model that is quantized already; tests/passes/test_quantized.py has that.
+UNQUANTIZED = [model for model in small_models() if model.name != "quantized"]
+EVERY_CHECK = [
+    check
+    for name, cls in available_passes().items()
+    for check in checks(CONFIGURED.get(name) or cls(), UNQUANTIZED if name == "quantize" else ())
+]
 FORM_CHECKS = [(place, check) for place, form in enumerate(FORMS) for check in checks(form, FEWER)]
 
 
@@ -27,5 +39,5 @@ def test_every_pass(check, tmp_path):
 @pytest.mark.parametrize(
     "check", [check for _, check in FORM_CHECKS], ids=[f"{n}-{check}" for n, check in FORM_CHECKS]
 )
-def test_forms_of_cluster(check, tmp_path):
+def test_forms_of_passes(check, tmp_path):
     check(tmp_path)

@@ -113,7 +113,7 @@ def compress(
         origin = origin_of(original, source, data, settings)
         given = None if data is None or statistics is not None else origin.samples
         known = None if statistics is None else load_statistics(Path(statistics), graph)
-        context = Context(given, known, settings.seed)
+        context = Context(given, known, settings.seed, min_snr=settings.min_snr)
         result = graph
         steps: list[Step] = []
         validation: tuple[Validation, ...] = ()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -83,7 +83,10 @@ def take_step(
     """
     started = perf_counter()
     copied = copy_model(model)
-    told = replace(context, progress=lambda share: progress(one.name, share))
+    decided: list[Pass] = []
+    told = replace(
+        context, progress=lambda share: progress(one.name, share), decide=decided.extend
+    )
     verdicts = apply_pass(one, copied, told)
     step = Step(
         name=one.name,
@@ -96,7 +99,7 @@ def take_step(
     removed = model.count_nodes() - copied.count_nodes()
     if not step.changed and removed <= 0:
         return Outcome(step, model, ())
-    _sign(copied, one, origin)
+    _sign(copied, decided or (one,), origin)
     if one.saves_bytes and count_bytes(copied) >= count_bytes(model):
         return _undone(step, model, "the result is not smaller")
     step = step.model_copy(update={"reason": _side_effects(model, copied)})
@@ -177,14 +180,14 @@ def _check(
     return next((each for each in problems if each is not None), None), validation
 
 
-def _sign(model: Model, one: Pass, origin: Origin) -> None:
+def _sign(model: Model, passes: Sequence[Pass], origin: Origin) -> None:
     """Write into the model's metadata how it was made, after what is there already."""
     metadata = model.metadata
     try:
         made = json.loads(metadata.get(RECIPE, "{}")).get("passes", [])
     except (ValueError, AttributeError):
         made = []
-    made = [*made, *recipe((one,))["passes"]]
+    made = [*made, *recipe(passes)["passes"]]
     model.set_metadata(RECIPE, json.dumps({"passes": made}, separators=(",", ":")))
     model.set_metadata(VERSION, origin.version)
     if SOURCE not in metadata:

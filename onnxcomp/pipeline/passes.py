@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Annotated, ClassVar
@@ -15,7 +15,7 @@ from onnxcomp.options import Options
 from onnxcomp.verdicts import Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from onnxcomp.graph import Model, Weight
     from onnxcomp.runtime import Samples
@@ -42,12 +42,21 @@ class Context:
         statistics: Statistics of the model that came, where the caller gave those.
         seed: What all randomness comes from.
         progress: Told the share of the work that is done, 0 to 1.
+        min_snr: The least signal-to-noise ratio of the outputs that was asked for, in dB.
+        decide: Told which passes do, without measuring anything, what a pass decided by measuring:
+            they are the recipe that gives the same bytes again.
     """
 
     samples: Samples | None = None
     statistics: Statistics | None = None
     seed: int = 0
     progress: Callable[[float], None] = lambda _: None
+    min_snr: float | None = None
+    decide: Callable[[Sequence[Pass]], None] = lambda _: None
+
+    def part(self, start: float, stop: float) -> Context:
+        """Return the context of a part of the work: from one share of it to another."""
+        return replace(self, progress=lambda share: self.progress(start + (stop - start) * share))
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ from passes.cluster.coding import (
     common_codebook,
 )
 from passes.cluster.identical import share_identical
-from passes.cluster.run import Run, part_of
+from passes.cluster.run import Run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -156,9 +156,9 @@ class Cluster(Pass):
         weights, skipped = self.candidates(model)
         run = Run(context.seed, self._common_codebook(weights))
         if limit is None:
-            found = self._cluster(weights, run, part_of(context, 0, DATA_FREE_SHARE))
+            found = self._cluster(weights, run, context.part(0, DATA_FREE_SHARE))
         else:
-            allotting = part_of(context, 0, ALLOTTING_SHARE)
+            allotting = context.part(0, ALLOTTING_SHARE)
             found = self._cluster_within(limit, model, weights, run, allotting)
         calibration = Calibration(
             lambda weight, values: self._coding(weight, values, run)[0],
@@ -166,7 +166,7 @@ class Cluster(Pass):
             self.sequential,
         )
         begun = DATA_FREE_SHARE if limit is None else ALLOTTING_SHARE
-        calibration.run(model, original, found, part_of(context, begun, 1))
+        calibration.run(model, original, found, context.part(begun, 1))
         context.progress(1.0)
         return [*verdicts, *skipped, *(found[id(weight.tensor)] for weight in weights)]
 
@@ -195,7 +195,7 @@ class Cluster(Pass):
 
         def cluster(chosen: dict[int, Choice]) -> dict[int, Verdict]:
             run.chosen, run.tables = chosen, defaultdict(set)
-            return self._cluster(weights, run, part_of(context, 1, 1))
+            return self._cluster(weights, run, context.part(1, 1))
 
         concerned = [
             weight

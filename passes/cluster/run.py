@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from onnxcomp.pipeline import Context
     from passes.cluster.choosing import Choice
 
 
@@ -31,12 +30,3 @@ class Run:
     tables: defaultdict[str, set[tuple[object, ...]]] = field(
         default_factory=lambda: defaultdict(set)
     )
-
-
-def part_of(context: Context, start: float, stop: float) -> Context:
-    """Return a context for a part of the work."""
-
-    def tell(share: float) -> None:
-        context.progress(start + (stop - start) * share)
-
-    return replace(context, progress=tell)

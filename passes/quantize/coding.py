@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from onnxcomp.pipeline import change, skip
 from onnxcomp.recovery import add_bias, bias_bytes, repair_at_once, repair_in_sequence
 from onnxcomp.statistics import Statistics, layers, walk, watch_inputs
 from onnxcomp.stores import FOLDING_LIMIT, AffineStore, Codebook, store_codes
-from passes.quantize.forms import Form
+from passes.quantize.forms import WEIGHT_TYPES, Form
 from passes.quantize.rounding import round_weight
 from passes.quantize.weight_grids import WeightGrid, block_grid, channel_grid
 
@@ -39,24 +39,22 @@ class Coding:
     Args:
         kind: The element type of weights whose layers compute with floats.
         name: What verdicts call it.
-        integer_kind: The element type of those whose layers compute with integers.
+        largest_code: Of those whose layers compute with integers, which are int8.
         block_size: Inputs of a block, for layers that multiply blocks; 0: a scale a channel.
         power_of_two: Whether scales are powers of two.
     """
 
     kind: WeightType
     name: str
-    integer_kind: WeightType
+    largest_code: int
     block_size: int
     power_of_two: bool
 
     def grid(self, weight: Weight, values: NDArray[Any], form: Form) -> WeightGrid:
         """Return the grid of a weight."""
         kind = self._kind(form)
-        if form is Form.BLOCKS and self.block_size:
-            return block_grid(
-                values, self.block_size, kind.most, power_of_two=self.power_of_two
-            )
+        if form is Form.BLOCKS:
+            return block_grid(values, self.block_size, kind.most, power_of_two=self.power_of_two)
         return channel_grid(
             values,
             weight.output_axis,
@@ -73,7 +71,9 @@ class Coding:
         if kind.dtype is None:
             levels = [-1, 0, 1] if kind.has_zero else [-1, 1]
             return store_codes(
-                np.searchsorted(levels, np.moveaxis(codes, grid.axis, 0).reshape(-1)).astype(np.uint8),
+                np.searchsorted(levels, np.moveaxis(codes, grid.axis, 0).reshape(-1)).astype(
+                    np.uint8
+                ),
                 Codebook(np.array(levels, np.float32)[:, None]),
                 shape=weight.shape,
                 dtype=weight.dtype,
@@ -102,7 +102,9 @@ class Coding:
         return f"{name}, {form.value}"
 
     def _kind(self, form: Form) -> WeightType:
-        return self.integer_kind if form in {Form.INTEGER, Form.DYNAMIC} else self.kind
+        if form in {Form.INTEGER, Form.DYNAMIC}:
+            return replace(WEIGHT_TYPES["int8"], most=self.largest_code)
+        return self.kind
 
 
 @dataclass(eq=False)

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
     Rounded = tuple[Variable, Variable, Variable]
 
+BIAS = 2
+"""The input at which a Gemm takes its bias."""
+
 FLOAT = 1
 """The element type of `onnx.TensorProto` that sums are cast to."""
 
@@ -80,7 +83,7 @@ def _rewrite(
         rounded[key] = _round(read, made)
     activation, step, zero = rounded[key]
     output = node.outputs[0]
-    bias = node.inputs[2] if len(node.inputs) > 2 and node.inputs[2].name else None
+    bias = next((each for each in node.inputs[BIAS:] if each.name), None)
     name = output.name
     names = [f"{name}.{what}" for what in ("sum", "float", "step", "scaled")]
     total, single, steps, scaled = (Variable(each) for each in names)
@@ -100,8 +103,8 @@ def _rewrite(
 
 
 def _round(read: gs.Tensor, made: list[Node]) -> Rounded:
-    codes, step, zero = (
-        Variable(f"{read.name}.{what}") for what in ("codes", "step", "zero")
+    codes, step, zero = (Variable(f"{read.name}.{what}") for what in ("codes", "step", "zero"))
+    made.append(
+        Node("DynamicQuantizeLinear", f"{read.name}.codes", {}, [read], [codes, step, zero])
     )
-    made.append(Node("DynamicQuantizeLinear", f"{read.name}.codes", {}, [read], [codes, step, zero]))
     return codes, step, zero

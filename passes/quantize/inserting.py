@@ -35,4 +35,3 @@ def _insert(placement: Placement, rounded: Rounded, grid: ActivationGrid) -> Non
         Node("DequantizeLinear", result.name, {}, [codes, scale, zero_point], [result]),
     ]
     placement.replace(rounded, result, made)
-

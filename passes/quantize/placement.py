@@ -47,6 +47,12 @@ class Rounded:
         return str(self.tensor.name)
 
     @property
+    def source_name(self) -> str:
+        """The name of what the activation that gives it reads; empty where there is none."""
+        node = self.tensor.inputs[0] if self.tensor.inputs else None
+        return str(node.inputs[0].name) if clipped(node) is not None and node is not None else ""
+
+    @property
     def bounds(self) -> tuple[float, float]:
         """Where the activation that gives it ends anyway: for a Relu, 0 and infinity."""
         node = self.tensor.inputs[0] if self.tensor.inputs else None
@@ -107,7 +113,9 @@ class Plan:
         for scope in model.all_scopes():
             for node in scope.nodes:
                 found.pass_on(node, islands.get(id(node)))
-        return Placement(frozenset(found.keys), frozenset(found.nodes), list(found.tensors.values()))
+        return Placement(
+            frozenset(found.keys), frozenset(found.nodes), list(found.tensors.values())
+        )
 
 
 @dataclass(eq=False)
@@ -142,9 +150,12 @@ class _Placing:
             given.is_given, given.source = True, self.tensors[id(read[0])]
             self.nodes.add(id(node))
         elif node.op in self.profile.islands and len(read) == len(node.inputs):
-            if given is not None and is_given:
-                given.is_given = True
-                self.nodes.add(id(node))
+            self._join(node, given, is_given=is_given)
+
+    def _join(self, node: gs.Node, given: Rounded | None, *, is_given: bool) -> None:
+        if given is not None and is_given:
+            given.is_given = True
+            self.nodes.add(id(node))
 
     def _round(self, tensor: gs.Tensor, use: Use, layer: Layer) -> Rounded:
         new = Rounded(tensor, use.scope, layer.weight.dtype)

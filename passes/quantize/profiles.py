@@ -29,6 +29,8 @@ class Profile:
         dynamic: Operators that a provider computes with integers whose range it finds as it runs.
         blocks: Whether it computes MatMul on blocks of 4- and 8-bit weights.
         activations: The element type of activations that it fuses.
+        largest_code: Of weights; 64 where two products are added in 16 bits, which must not
+            overflow (AVX2 without VNNI).
     """
 
     layers: frozenset[str]
@@ -44,11 +46,18 @@ class Profile:
     dynamic: frozenset[str] = frozenset()
     blocks: bool = False
     activations: Literal["uint8", "int8"] = "uint8"
+    largest_code: int = 127
 
 
 PROFILES: Mapping[str, Profile] = {
     "cpu": Profile(
         frozenset({"Conv", "Gemm", "MatMul"}), dynamic=frozenset({"MatMul"}), blocks=True
+    ),
+    "avx2": Profile(
+        frozenset({"Conv", "Gemm", "MatMul"}),
+        dynamic=frozenset({"MatMul"}),
+        blocks=True,
+        largest_code=64,
     ),
     "openvino": Profile(
         frozenset({"Conv", "Gemm", "MatMul", "ConvTranspose"}),

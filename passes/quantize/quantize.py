@@ -12,72 +12,191 @@ from onnxcomp.graph import copy_model, raise_opset
 from onnxcomp.pipeline import Pass, Stage, skip
 from onnxcomp.statistics import layers
 from passes.quantize.biases import round_biases
+from passes.quantize.choosing import fastest
 from passes.quantize.coding import Coder, Coding
 from passes.quantize.dynamic import is_dynamic, rewrite_dynamic
 from passes.quantize.forms import WEIGHT_TYPES, Form
-from passes.quantize.inserting import insert
 from passes.quantize.profiles import PROFILES
-from passes.quantize.searching import Search, find_grids
-from passes.quantize.selecting import exact_enough, full_plan
-from passes.quantize.shielding import shield
-from passes.quantize.smoothing import smooth
+from passes.quantize.quantized import check_unquantized, dequantize
+from passes.quantize.searching import Search
+from passes.quantize.static import find_placement, round_activations
 
 if TYPE_CHECKING:
     from onnxcomp.graph import Model, Weight
     from onnxcomp.pipeline import Context
+    from onnxcomp.statistics import Layer
     from onnxcomp.verdicts import Verdict
+
+STEP = 0.5
+"""The share of the progress that rounding activations takes."""
 
 
 class Quantize(Pass):
-    """Quantize."""
+    """Quantize: compute with integers where that is faster, and store weights as integers.
+
+    ``static`` rounds activations to grids that calibration data finds; ``dynamic`` finds them at
+    every run, for matrix products; ``weights`` only stores weights as integers; ``auto`` makes all
+    three and takes the fastest that keeps the outputs. Layers whose rounding costs much, or that a
+    provider does not compute faster, stay float and store their weights as integers.
+
+    Methods: ranges by output error; SmoothQuant (Xiao et al., 2023); error feedback (GPTQ,
+    Frantar et al., 2022); bias correction (Nagel et al., 2019).
+    """
 
     name: ClassVar[str] = "quantize"
     stage: ClassVar[Stage] = Stage.CODE
 
-    mode: Annotated[Literal["auto", "static", "dynamic", "weights"], Field(description="x")] = "auto"
-    weight_type: Annotated[Literal["int8","int16","int4","int2","ternary","binary","float16"], Field(description="x")] = "int8"
-    block_size: Annotated[int, Field(ge=0, description="x")] = 0
-    ranges: Annotated[Literal["output", "mse", "entropy", "percentile", "minmax"], Field(description="x")] = "output"
-    least_snr: Annotated[float, Field(description="dB")] = 25.0
-    power_of_two: bool = False
-    profile: Annotated[Literal["cpu", "openvino", "tensorrt", "generic"], Field(description="x")] = "cpu"
-    sequential: Annotated[bool, Field(description="x")] = False
-    min_elements: Annotated[int, Field(ge=1, description="Leave tensors with fewer elements alone.")] = 256
+    mode: Annotated[
+        Literal["auto", "static", "dynamic", "weights"],
+        Field(description="What is rounded; static and auto need data (auto without: weights)."),
+    ] = "auto"
+    weight_type: Annotated[
+        Literal["int8", "int16", "int4", "int2", "ternary", "binary", "float16"],
+        Field(description="Type of weights whose layers compute with floats."),
+    ] = "int8"
+    block_size: Annotated[
+        int,
+        Field(
+            ge=0,
+            le=256,
+            description="Inputs that share a scale, for MatMul that multiplies int8, int4 or int2 "
+            "blocks as they are (weights); 0 for a scale per output channel.",
+        ),
+    ] = 0
+    ranges: Annotated[
+        Literal["output", "mse", "entropy", "percentile", "minmax"],
+        Field(
+            description="Ranges of activations: least error of the model's outputs; least mean "
+            "squared error; least divergence; a percentile; or the extremes."
+        ),
+    ] = "output"
+    percentile: Annotated[
+        float, Field(gt=50, le=100, description="Per cent of the values in range (percentile).")
+    ] = 99.99
+    keep_float: Annotated[
+        str,
+        Field(
+            pattern=r"^(auto|\d+)$",
+            description="Layers left float, those that cost most: a number, or auto for as many "
+            "as --least-snr needs.",
+        ),
+    ] = "auto"
+    least_snr: Annotated[
+        float,
+        Field(
+            allow_inf_nan=False,
+            description="Signal-to-noise ratio of the outputs that rounding should keep, in dB; "
+            "--min-snr raises it.",
+        ),
+    ] = 22.0
+    profile: Annotated[
+        Literal["cpu", "avx2", "openvino", "tensorrt", "generic"],
+        Field(description="Whose integer operators the graph is made for."),
+    ] = "cpu"
+    power_of_two: Annotated[
+        bool, Field(description="Only scales that are powers of two, as some accelerators need.")
+    ] = False
+    sequential: Annotated[
+        bool, Field(description="Round layers one after the other, each for its input.")
+    ] = False
+    min_elements: Annotated[
+        int, Field(ge=1, description="Leave tensors with fewer elements alone.")
+    ] = 256
+    requantize: Annotated[
+        bool, Field(description="Take quantization of others out of the model first.")
+    ] = False
+
+    def model_post_init(self, context: Any, /) -> None:
+        """Refuse combinations that cannot be stored."""
+        del context
+        if self.block_size and self.weight_type not in {"int8", "int4", "int2"}:
+            raise OptionError(
+                f"{self.name}: block_size = {self.block_size} needs weight_type int8, int4 or "
+                f"int2, not {self.weight_type}"
+            )
+        if self.block_size and (self.block_size < 16 or self.block_size & (self.block_size - 1)):  # noqa: PLR2004 - MatMulNBits
+            raise OptionError(
+                f"{self.name}: block_size = {self.block_size}: a power of two from 16 to 256"
+            )
 
     def apply(self, model: Model, context: Context) -> list[Verdict]:
-        profile = PROFILES[self.profile]
-        raise_opset(model, WEIGHT_TYPES[self.weight_type].opset)
-        original = copy_model(model)
-        weights, skipped = self.candidates(model)
-        skipped += [skip(each, f"is tiny ({each.size} elements)") for each in weights if each.size < self.min_elements]
-        weights = [each for each in weights if each.size >= self.min_elements]
-        chosen = {id(each.tensor) for each in weights}
-        forms = {}
-        if self.mode == "static":
-            if context.samples is None:
-                raise OptionError("quantize: static needs data")
-            plan = full_plan(model, chosen, profile)
-            search = Search(self.ranges, np.dtype(profile.activations), power_of_two=self.power_of_two)
-            found = find_grids(model, plan, search, context)
-            plan = exact_enough(model, plan, found, self.least_snr)
-            placement = plan.place(model)
-            known = {id(each.rounded.tensor): each for each in found}
-            chosen_grids = [known[id(each.tensor)] for each in placement.tensors]
-            for each in chosen_grids:
-                if each.divisors is not None:
-                    smooth(each.rounded, [layer for layer in each.readers if layer.key in placement.keys], each.divisors)
-            original = copy_model(model)
-            placement = plan.place(model)
-            insert(placement, [each.grid for each in chosen_grids])
-            shield(model, placement)
-            forms = dict.fromkeys(placement.keys, Form.INTEGER)
-        if self.mode == "dynamic":
-            forms = {layer.key: Form.DYNAMIC for layer in layers(model) if id(layer.weight.tensor) in chosen and layer.uses and all(is_dynamic(use, layer.weight.dtype) and use.node.op in profile.dynamic for use in layer.uses)}
-        coding = Coding(WEIGHT_TYPES[self.weight_type], self.weight_type, WEIGHT_TYPES["int8"], self.block_size, self.power_of_two)
-        coder = Coder(coding, forms, self.sequential)
-        verdicts = coder.run(model, original, weights, context)
-        if self.mode == "static":
-            round_biases(model, placement.keys, profile)
-        if self.mode == "dynamic":
-            rewrite_dynamic(model, set(forms))
+        """Quantize every weight that is worth it, and activations as the mode says."""
+        if self.requantize:
+            dequantize(model)
+        check_unquantized(model, self)
+        if self.mode == "auto":
+            return self._auto(model, context)
+        kind, profile = WEIGHT_TYPES[self.weight_type], PROFILES[self.profile]
+        raise_opset(model, max(kind.opset, 21 if self.block_size else 13))
+        weights, skipped = self._suitable(model)
+        original, forms = self._prepared(model, weights, context)
+        coding = Coding(
+            kind, self.weight_type, profile.largest_code, self.block_size, self.power_of_two
+        )
+        verdicts = Coder(coding, forms, self.sequential).run(model, original, weights, context)
+        of_form = {each: {key for key, one in forms.items() if one is each} for each in Form}
+        round_biases(model, of_form[Form.INTEGER], profile)
+        rewrite_dynamic(model, of_form[Form.DYNAMIC])
+        context.progress(1.0)
         return [*skipped, *verdicts]
+
+    def _suitable(self, model: Model) -> tuple[list[Weight], list[Verdict]]:
+        weights, skipped = self.candidates(model)
+        tiny = [each for each in weights if each.size < self.min_elements]
+        skipped += [skip(each, f"is tiny ({each.size} elements)") for each in tiny]
+        return [each for each in weights if each.size >= self.min_elements], skipped
+
+    def _prepared(
+        self, model: Model, weights: list[Weight], context: Context
+    ) -> tuple[Model, dict[str, Form]]:
+        """Round activations; return a copy from before, and the form of each layer's weight."""
+        chosen = {id(each.tensor) for each in weights}
+        own = [layer for layer in layers(model) if id(layer.weight.tensor) in chosen]
+        if self.mode == "static":
+            return self._static(model, chosen, context)
+        original = copy_model(model)
+        if self.mode == "dynamic":
+            return original, {each.key: Form.DYNAMIC for each in own if self._is_dynamic(each)}
+        return original, {each.key: Form.BLOCKS for each in own if self._is_in_blocks(each)}
+
+    def _static(
+        self, model: Model, chosen: set[int], context: Context
+    ) -> tuple[Model, dict[str, Form]]:
+        if context.samples is None and context.statistics is None:
+            raise OptionError(
+                f"{self.name}: mode = 'static' needs data; give --data, or use dynamic or weights"
+            )
+        profile = PROFILES[self.profile]
+        search = Search(
+            self.ranges, np.dtype(profile.activations), self.percentile, self.power_of_two
+        )
+        placement, kept = find_placement(
+            model,
+            chosen,
+            profile,
+            search,
+            context.part(0, STEP),
+            kept_float=None if self.keep_float == "auto" else int(self.keep_float),
+            least_snr=max(self.least_snr, context.min_snr or self.least_snr),
+        )
+        original = copy_model(model)
+        round_activations(model, placement, kept)
+        return original, dict.fromkeys(placement.keys, Form.INTEGER)
+
+    def _is_dynamic(self, layer: Layer) -> bool:
+        profile, dtype = PROFILES[self.profile], layer.weight.dtype
+        return bool(layer.uses) and all(
+            use.node.op in profile.dynamic and is_dynamic(use, dtype) for use in layer.uses
+        )
+
+    def _is_in_blocks(self, layer: Layer) -> bool:
+        is_product = bool(layer.uses) and all(
+            use.node.op == "MatMul" and use.place == 1 for use in layer.uses
+        )
+        return is_product and self.block_size > 0 and PROFILES[self.profile].blocks
+
+    def _auto(self, model: Model, context: Context) -> list[Verdict]:
+        modes = ("static", "dynamic", "weights") if context.samples is not None else ("weights",)
+        trials = [self.model_copy(update={"mode": mode, "requantize": False}) for mode in modes]
+        least = max(self.least_snr, context.min_snr or self.least_snr)
+        return fastest(model, trials, least, context)

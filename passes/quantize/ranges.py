@@ -57,8 +57,8 @@ def percentile(observed: Range, share: float) -> tuple[float, float]:
         return 0.0, 0.0
     below = np.cumsum(counts) / counts.sum()
     tail = (1 - share / 100) / 2
-    low = values[np.searchsorted(below, tail)]
-    high = values[min(np.searchsorted(below, 1 - tail), len(values) - 1)]
+    places = np.searchsorted(below, [tail, 1 - tail]).clip(0, len(values) - 1)
+    low, high = values[places]
     return float(low), float(high)
 
 
@@ -80,6 +80,8 @@ def least_divergence(observed: Range, dtype: np.dtype[Any]) -> tuple[float, floa
     Method: Migacz, "8-bit inference with TensorRT", 2017 (Kullback-Leibler divergence).
     """
     values, counts = bulk(observed)
+    if not len(values):
+        return 0.0, 0.0
     shares = counts / counts.sum()
     codes = int(np.iinfo(dtype).max)
     best, least = (0.0, 0.0), np.inf

@@ -1,4 +1,4 @@
-"""Weights rounded to their grids for what their layers give: error feedback and mean correction."""
+"""Rounding weights to their grids for what layers give: error feedback, mean correction."""
 
 from __future__ import annotations
 
@@ -58,9 +58,7 @@ def round_weight(
     moments = inputs.fit
     assert moments is not None  # noqa: S101 - the caller has looked
     weights = layer.form.to_matrices(values)
-    problem = Problem.of(
-        weights, moments, shifts=all(takes_bias(use) for use in layer.uses)
-    )
+    problem = Problem.of(weights, moments, shifts=all(takes_bias(use) for use in layer.uses))
     best, least = None, inf
     for grid, codes, how in _candidates(layer, values, problem, make, paired=moments.paired):
         found = layer.form.to_matrices(grid.values(codes))

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from onnxcomp.graph import Model
     from onnxcomp.pipeline import Context
     from onnxcomp.statistics import Layer
-    from passes.quantize.placement import Plan, Rounded
+    from passes.quantize.placement import Placement, Plan, Rounded
     from passes.quantize.smoothing import Factors
 
     Trial = tuple[int, ActivationGrid, Factors | None]
@@ -84,13 +84,13 @@ class Search:
     share: float = 99.99
     power_of_two: bool = False
 
-    def grid(self, observed: Range, rounded: Rounded, method: str) -> ActivationGrid:
-        """Return the grid that a method gives for what was observed."""
-        if method == "minmax":
+    def grid(self, observed: Range, rounded: Rounded) -> ActivationGrid:
+        """Return the grid that the method gives; the one that ``output`` starts from."""
+        if self.method == "minmax":
             low, high = ranges.minmax(observed)
-        elif method == "percentile":
+        elif self.method == "percentile":
             low, high = ranges.percentile(observed, self.share)
-        elif method == "entropy":
+        elif self.method == "entropy":
             low, high = ranges.least_divergence(observed, self.dtype)
         else:
             low, high = ranges.least_squares(observed, self.dtype)
@@ -102,34 +102,28 @@ class Search:
         return ActivationGrid.between(low, high, self.dtype, power_of_two=self.power_of_two)
 
 
-def find_grids(
-    model: Model, plan: Plan, search: Search, context: Context
-) -> list[Activation]:
+def find_grids(model: Model, plan: Plan, search: Search, context: Context) -> list[Activation]:
     """Observe what some layers need rounded, and find a grid for each.
 
     Args:
         model: The model; not changed.
         plan: Which layers compute with integers.
         search: How grids are found.
-        context: Samples.
+        context: Samples; with statistics alone, nothing is measured.
     """
-    samples = context.samples
-    assert samples is not None  # noqa: S101 - the caller has looked
     placement = plan.place(model)
-    watches = [
-        RangeWatch(each.name, (each.tensor, each.scope), Range()) for each in placement.tensors
-    ]
-    walk((model,), watches, samples, lambda share: context.progress(share * PARTS[0]))
+    observed = _observed(model, placement, context)
+    batches = 1 if context.samples is None else context.samples.batched(1).batches
     by_key = {layer.key: layer for layer in layers(model)}
     found = []
-    for rounded, watch in zip(placement.tensors, watches, strict=True):
+    for rounded, seen in zip(placement.tensors, observed, strict=True):
         readers = [by_key[key] for key in dict.fromkeys(rounded.keys)]
         found.append(
             Activation(
                 rounded,
-                watch.range,
-                watch.range.count // samples.batched(1).batches,
-                search.grid(watch.range, rounded, search.method),
+                seen,
+                seen.count // batches,
+                search.grid(seen, rounded),
                 readers if search.method == "output" and smooths(rounded, readers) else [],
             )
         )
@@ -137,8 +131,27 @@ def find_grids(
     for each in found:
         if each.rounded.source is not None:
             each.grid = by_tensor[id(each.rounded.source)].grid
-    _measure(model, plan, search, found, context)
+    if context.samples is not None:
+        _measure(model, plan, search, found, context)
     return found
+
+
+def _observed(model: Model, placement: Placement, context: Context) -> list[Range]:
+    """Return the values of what is rounded; empty ranges where nothing was observed."""
+    if context.samples is not None:
+        watches = [
+            RangeWatch(each.name, (each.tensor, each.scope), Range()) for each in placement.tensors
+        ]
+        told = context.part(0, PARTS[0])
+        walk((model,), watches, context.samples, told.progress)
+        return [watch.range for watch in watches]
+    assert context.statistics is not None  # noqa: S101 - the caller has looked
+    known = context.statistics.ranges
+    # An activation that no layer reads is known before its Relu, whose bounds a grid keeps to.
+    return [
+        known.get(each.name) or known.get(each.source_name) or Range()
+        for each in placement.tensors
+    ]
 
 
 def _measure(

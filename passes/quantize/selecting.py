@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from passes.quantize.profiles import Profile
     from passes.quantize.searching import Activation
 
+ACTIVATIONS_SHARE = 0.5
+"""Of the error that is allowed; the rest is left to weights and to what does not add up."""
+
 PLAIN = {"alpha": 1.0, "beta": 1.0, "transA": 0}
 """Attributes of a Gemm that integer kernels do not know, with the values that they take."""
 
@@ -83,9 +86,7 @@ def _bias_fits(node: gs.Node, outputs: int) -> bool:
     return isinstance(given[0], Constant) and prod(given[0].shape) in {1, outputs}
 
 
-def exact_enough(
-    model: Model, plan: Plan, found: Sequence[Activation], least_snr: float
-) -> Plan:
+def exact_enough(model: Model, plan: Plan, found: Sequence[Activation], least_snr: float) -> Plan:
     """Let layers compute with floats until what the others cost is little enough.
 
     Errors of single roundings are taken to add up. Those go first whose error is largest for the
@@ -97,7 +98,7 @@ def exact_enough(
         found: What is rounded, with the error of each.
         least_snr: Of the outputs, in dB.
     """
-    allowed = 10 ** (-least_snr / 10)
+    allowed = ACTIVATIONS_SHARE * 10 ** (-least_snr / 10)
     errors = {id(each.rounded.tensor): each.error for each in found}
     work = multiplications(model, found)
     while True:
@@ -109,6 +110,22 @@ def exact_enough(
             return errors[id(each.tensor)] / (1 + sum(work.get(key, 0) for key in set(each.keys)))
 
         plan = plan.without(max(tensors, key=cost).keys)
+
+
+def without_worst(plan: Plan, found: Sequence[Activation], count: int) -> Plan:
+    """Return a plan in which the layers that cost most compute with floats.
+
+    Args:
+        plan: The layers that may compute with integers.
+        found: What is rounded, with the error of each.
+        count: How many layers.
+    """
+    costs: dict[str, float] = {}
+    for each in found:
+        for key in each.rounded.keys:
+            costs[key] = max(costs.get(key, 0.0), each.error)
+    worst = sorted(costs, key=lambda key: -costs[key])
+    return plan.without(worst[:count])
 
 
 def multiplications(model: Model, found: Sequence[Activation]) -> dict[str, float]:

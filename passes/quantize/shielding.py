@@ -1,9 +1,9 @@
 """Keeping ONNX Runtime from rounding weights that nobody rounded.
 
 Where a Conv, ConvTranspose or Gemm with float weights stands between DequantizeLinear and
-QuantizeLinear, ONNX Runtime (1.22 and later, WeightBiasQuantization) rounds them to 8 bits with one
-scale for the whole tensor, which ruins depthwise convolutions. A Clip that clips nothing, behind
-the DequantizeLinear, hides it.
+QuantizeLinear, ONNX Runtime (WeightBiasQuantization) rounds them to 8 bits with one scale for the
+whole tensor, which ruins depthwise convolutions. A Clip that clips nothing, behind the
+DequantizeLinear, hides it.
 """
 
 from __future__ import annotations
@@ -61,7 +61,10 @@ def _hide(use: Use, dtype: np.dtype[np.generic]) -> None:
     read = use.node.inputs[0]
     name = f"{use.node.outputs[0].name}.shield"
     limit = np.finfo(np.float32).max
-    ends = [Constant(f"{name}.{key}", np.array(value, dtype)) for key, value in (("low", -limit), ("high", limit))]
+    ends = [
+        Constant(f"{name}.{key}", np.array(value, dtype))
+        for key, value in (("low", -limit), ("high", limit))
+    ]
     hidden = Variable(name, read.dtype, read.shape)
     scope.nodes.append(Node("Clip", name, {}, [read, *ends], [hidden]))
     use.node.inputs[0] = hidden

@@ -53,9 +53,7 @@ class Knobs:
         return settings
 
 
-def simulate(
-    placement: Placement, reach: Sequence[float], channels: Sequence[int]
-) -> list[Knobs]:
+def simulate(placement: Placement, reach: Sequence[float], channels: Sequence[int]) -> list[Knobs]:
     """Let a model round tensors, each so finely that it changes nothing until it is set.
 
     Args:

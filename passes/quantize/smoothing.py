@@ -2,8 +2,8 @@
 
 X W = (X / s) (s W): where channels differ much, dividing each by a factor leaves a narrower range
 to round, and weights, which have many scales, hardly mind (Xiao et al., "SmoothQuant", 2023). The
-division is an operator of its own, so that it works behind any other; how strong it is, and whether
-it is done at all, is chosen for each activation by what the model then gives out.
+division is an operator of its own, so that it works behind any other; how strong it is, and
+whether it is done at all, is chosen for each activation by what the model then gives out.
 """
 
 from __future__ import annotations

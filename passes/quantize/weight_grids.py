@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -50,7 +51,9 @@ class WeightGrid:
         """Return the scale of each element of a weight."""
         if self.block_size:
             repeated = np.repeat(self.scale, self.block_size, self.axis)
-            return np.moveaxis(np.moveaxis(repeated, self.axis, 0)[: shape[self.axis]], 0, self.axis)
+            return np.moveaxis(
+                np.moveaxis(repeated, self.axis, 0)[: shape[self.axis]], 0, self.axis
+            )
         lined = self.scale.reshape([-1 if at == self.axis else 1 for at in range(len(shape))])
         return np.broadcast_to(lined, shape)
 
@@ -62,9 +65,7 @@ class WeightGrid:
         """Return what codes stand for."""
         return codes.astype(np.float32) * self.spread(codes.shape)
 
-    def fed_back(
-        self, weights: Floats, form: Form, feedbacks: Sequence[Feedback]
-    ) -> Codes | None:
+    def fed_back(self, weights: Floats, form: Form, feedbacks: Sequence[Feedback]) -> Codes | None:
         """Return codes with error feedback; None where a scale varies along the inputs.
 
         Args:
@@ -78,14 +79,19 @@ class WeightGrid:
         rounded = np.empty(weights.shape, np.float32)
         for group, (one, feedback) in enumerate(zip(weights, feedbacks, strict=True)):
             step = steps[group, :, 0]
-            rounded[group] = feedback.round(
-                one, lambda columns, _, step=step: self._nearest(columns / step) * step
-            )
+            rounded[group] = feedback.round(one, partial(self._rounded, step))
         return self.codes(form.to_tensor(rounded))
+
+    def _rounded(
+        self, step: NDArray[np.float32], columns: NDArray[np.float32], _: NDArray[np.float32]
+    ) -> NDArray[np.float32]:
+        nearest: NDArray[np.float32] = self._nearest(columns / step) * step
+        return nearest
 
     def _nearest(self, scaled: NDArray[Any]) -> NDArray[Any]:
         if not self.has_zero:
-            return np.where(scaled < 0, scaled.dtype.type(-1), scaled.dtype.type(1))
+            signs: NDArray[Any] = np.where(scaled < 0, -1, 1).astype(scaled.dtype)
+            return signs
         nearest: NDArray[Any] = np.clip(np.rint(scaled), -self.most, self.most)
         return nearest
 
@@ -145,7 +151,7 @@ def _scales(
     scale = np.maximum(scale, SMALLEST_SCALE)
     if power_of_two:
         scale = 2.0 ** np.ceil(np.log2(scale))
-    return scale.astype(np.float32)
+    return np.asarray(scale, np.float32)
 
 
 def _searched(rows: Floats, reach: Floats, most: int) -> Floats:
