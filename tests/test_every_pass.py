@@ -7,12 +7,12 @@ from onnxcomp.testing import checks, small_models
 from passes import Cluster, Quantize
 
 # What auto takes is decided by timing, so that two runs need not give the same bytes.
-CONFIGURED = {"quantize": Quantize(mode="static", min_elements=64)}
+CONFIGURED = {"quantize": Quantize(mode="static")}
 
 FORMS = (
     Quantize(mode="dynamic"),
-    Quantize(mode="weights", weight_type="int4", block_size=16),
-    Quantize(mode="weights", weight_type="ternary", min_elements=1),
+    Quantize(mode="weights", weight_type="int4"),
+    Quantize(mode="weights", weight_type="float16"),
     Cluster(bits=2, width=2, min_elements=1),
     Cluster(bits=5, granularity="group", entries="int8"),
     Cluster(clusters=6, share="model", entries="float16", depthwise=True),

@@ -94,6 +94,11 @@ class Pass(Options, ABC):
         tuple[str, ...], Field(description="No tensors whose name matches one of these globs.")
     ] = ()
 
+    @property
+    def needs_data(self) -> bool:
+        """Whether `apply` raises an `OptionError` without samples and without statistics."""
+        return False
+
     @abstractmethod
     def apply(self, model: Model, context: Context) -> list[Verdict]:
         """Rewrite ``model`` in place.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ from onnxcomp.pipeline import change, skip
 from onnxcomp.recovery import add_bias, bias_bytes, repair_at_once, repair_in_sequence
 from onnxcomp.statistics import Statistics, layers, walk, watch_inputs
 from onnxcomp.stores import FOLDING_LIMIT, AffineStore, Codebook, store_codes
-from passes.quantize.forms import WEIGHT_TYPES, Form
+from passes.quantize.forms import CODEBOOKS, WEIGHT_TYPES, Form
 from passes.quantize.rounding import round_weight
 from passes.quantize.weight_grids import WeightGrid, block_grid, channel_grid
 
@@ -68,19 +69,8 @@ class Coding:
     ) -> Store:
         """Return the store of a weight's codes."""
         kind = self._kind(form)
-        if kind.dtype is None:
-            levels = [-1, 0, 1] if kind.has_zero else [-1, 1]
-            return store_codes(
-                np.searchsorted(levels, np.moveaxis(codes, grid.axis, 0).reshape(-1)).astype(
-                    np.uint8
-                ),
-                Codebook(np.array(levels, np.float32)[:, None]),
-                shape=weight.shape,
-                dtype=weight.dtype,
-                opset=weight.opset,
-                axis=grid.axis,
-                scale=grid.scale.reshape([-1, *[1] * (len(weight.shape) - 1)]),
-            )
+        if form is Form.FOLDED and kind.most < CODEBOOKS:
+            return _in_codebook(weight, grid, codes)
         is_dequantized = form in {Form.INTEGER, Form.BLOCKS}
         # ONNX Runtime finds no integer kernel for a Gemm whose weight does not name its zero.
         has_zero_point = form is Form.INTEGER and "Gemm" in weight.op_types
@@ -107,6 +97,22 @@ class Coding:
         return self.kind
 
 
+def _in_codebook(weight: Weight, grid: WeightGrid, codes: NDArray[np.int32]) -> Store:
+    """Store few codes as those of a codebook, which every opset has and which packs any number."""
+    levels = np.arange(-grid.most, grid.most + 1)
+    levels = levels if grid.has_zero else levels[levels != 0]
+    moved = np.moveaxis(codes, grid.axis, 0).reshape(-1)
+    return store_codes(
+        np.searchsorted(levels, moved).astype(np.uint8),
+        Codebook(levels.astype(np.float32)[:, None]),
+        shape=weight.shape,
+        dtype=weight.dtype,
+        opset=weight.opset,
+        axis=grid.axis,
+        scale=grid.scale.reshape([-1, *[1] * (len(weight.shape) - 1)]),
+    )
+
+
 @dataclass(eq=False)
 class Coder:
     """Codes the weights of one model, and keeps verdicts on them.
@@ -115,12 +121,19 @@ class Coder:
         coding: How.
         forms: The form of each layer, by its key; others are folded.
         sequential: Whether each layer is rounded for what those before now give.
+
+    Attributes:
+        found: The verdicts, by the identity of the weight's constant.
+        tables: What decodings share, and the file has by now; a function has its own.
     """
 
     coding: Coding
     forms: Mapping[str, Form]
     sequential: bool
     found: dict[int, Verdict] = field(default_factory=dict)
+    tables: defaultdict[str, set[tuple[object, ...]]] = field(
+        default_factory=lambda: defaultdict(set)
+    )
 
     def run(
         self, model: Model, original: Model, weights: Sequence[Weight], context: Context
@@ -195,12 +208,15 @@ class Coder:
         else:
             grid = self.coding.grid(weight, values, form)
             store = self.coding.store(weight, form, grid, grid.codes(values))
-        if store.nbytes >= before and form is Form.FOLDED:
-            return skip(weight, f"would not be smaller ({before} bytes, {store.nbytes} stored)")
+        present = self.tables[weight.function]
+        after = store.added_bytes(present)
+        if after >= before:
+            return skip(weight, f"would not be smaller ({before} bytes, {after} stored)")
+        present.update(store.tables)
         weight.tensor.values = StoreValues(store)
         how = self.coding.described(form)
         lost = relative_error(values, store)
-        return change(weight, how, before=before, after=store.nbytes, error=lost)
+        return change(weight, how, before=before, after=after, error=lost)
 
     def _repair_layer(self, layer: Layer, twin: Layer, inputs: InputStatistics) -> None:
         if inputs.fit is None:
@@ -223,7 +239,8 @@ class Coder:
         weight = layer.weight
         store = self.coding.store(weight, form, rounded.grid, rounded.codes)
         weight.tensor.values = StoreValues(store)
-        after, how = store.nbytes, f"{verdict.reason}; {rounded.how}"
+        # A repaired weight has as many codes and scales as it had.
+        after, how = verdict.bytes_after, f"{verdict.reason}; {rounded.how}"
         added = sum(bias_bytes(use, weight.dtype) for use in layer.uses)
         if rounded.shift.any() and after + added < verdict.bytes_before:
             for use in layer.uses:

@@ -29,23 +29,26 @@ class WeightType:
     Args:
         dtype: What codes are stored as; None for those of a codebook.
         most: The largest code; 0 for floats.
-        opset: The opset that casts from it.
+        opset: The opset that has blocks of it.
         has_zero: Whether zero is a code.
     """
 
     dtype: np.dtype[Any] | None
     most: int
-    opset: int = 13
+    opset: int = 21
     has_zero: bool = True
 
 
 WEIGHT_TYPES: Mapping[str, WeightType] = {
     "int8": WeightType(np.dtype(np.int8), 127),
     "int16": WeightType(np.dtype(np.int16), 32767),
-    "int4": WeightType(np.dtype(ml_dtypes.int4), 7, 21),
+    "int4": WeightType(np.dtype(ml_dtypes.int4), 7),
     "int2": WeightType(np.dtype(ml_dtypes.int2), 1, 25),
     "ternary": WeightType(None, 1),
     "binary": WeightType(None, 1, has_zero=False),
     "float16": WeightType(np.dtype(np.float16), 0),
 }
-"""By name. Blocks and integer layers take int8, int4 and int2."""
+"""By name."""
+
+CODEBOOKS = 8
+"""With at most so many codes of each sign, a codebook stores them at any opset."""

@@ -25,6 +25,8 @@ class Profile:
         integer_bias: Of ``layers``, those whose bias has to be of integers.
         least_inputs: Fewest inputs of an output, for a layer to gain.
         least_outputs: Fewest outputs.
+        least_elements: Fewest elements of a weight: rounding what it is multiplied with takes some
+            hundred bytes, and time.
         groups: Whether convolutions of several groups gain.
         dynamic: Operators that a provider computes with integers whose range it finds as it runs.
         blocks: Whether it computes MatMul on blocks of 4- and 8-bit weights.
@@ -42,6 +44,7 @@ class Profile:
     integer_bias: frozenset[str] = frozenset({"Conv", "Gemm"})
     least_inputs: int = 16
     least_outputs: int = 8
+    least_elements: int = 1024
     groups: bool = False
     dynamic: frozenset[str] = frozenset()
     blocks: bool = False

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from onnxcomp.statistics import Layer
     from onnxcomp.verdicts import Verdict
 
+LEAST_GAIN = 1.5
+"""Bytes of a weight over its elements from which 8 bits, with scales, are surely fewer."""
+
 STEP = 0.5
 """The share of the progress that rounding activations takes."""
 
@@ -119,6 +122,11 @@ class Quantize(Pass):
                 f"{self.name}: block_size = {self.block_size}: a power of two from 16 to 256"
             )
 
+    @property
+    def needs_data(self) -> bool:
+        """Whether there must be data: to round activations, it has to be known what they are."""
+        return self.mode == "static"
+
     def apply(self, model: Model, context: Context) -> list[Verdict]:
         """Quantize every weight that is worth it, and activations as the mode says."""
         if self.requantize:
@@ -127,7 +135,7 @@ class Quantize(Pass):
         if self.mode == "auto":
             return self._auto(model, context)
         kind, profile = WEIGHT_TYPES[self.weight_type], PROFILES[self.profile]
-        raise_opset(model, max(kind.opset, 21 if self.block_size else 13))
+        raise_opset(model, kind.opset if self.block_size else 13)
         weights, skipped = self._suitable(model)
         original, forms = self._prepared(model, weights, context)
         coding = Coding(
@@ -142,9 +150,15 @@ class Quantize(Pass):
 
     def _suitable(self, model: Model) -> tuple[list[Weight], list[Verdict]]:
         weights, skipped = self.candidates(model)
-        tiny = [each for each in weights if each.size < self.min_elements]
-        skipped += [skip(each, f"is tiny ({each.size} elements)") for each in tiny]
-        return [each for each in weights if each.size >= self.min_elements], skipped
+        suitable = []
+        for each in weights:
+            if each.size < self.min_elements:
+                skipped.append(skip(each, f"is tiny ({each.size} elements)"))
+            elif self.mode != "weights" and each.tensor.nbytes < LEAST_GAIN * each.size:
+                skipped.append(skip(each, "is stored in about 8 bits or less; expand it first"))
+            else:
+                suitable.append(each)
+        return suitable, skipped
 
     def _prepared(
         self, model: Model, weights: list[Weight], context: Context

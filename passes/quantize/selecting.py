@@ -61,7 +61,11 @@ def _outputs(layer: Layer) -> int:
 
 def _gains(layer: Layer, profile: Profile) -> bool:
     groups, outputs, inputs = layer.form.matrices
-    is_large = inputs >= profile.least_inputs and outputs >= profile.least_outputs
+    is_large = (
+        inputs >= profile.least_inputs
+        and outputs >= profile.least_outputs
+        and layer.weight.size >= profile.least_elements
+    )
     return is_large and (groups == 1 or profile.groups) and not layer.weight.is_depthwise
 
 
