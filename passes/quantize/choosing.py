@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from math import inf
 from typing import TYPE_CHECKING
 
@@ -23,41 +24,67 @@ COMPARED = 16
 """Samples on which results are compared, none of which a repair is made from."""
 
 
-def fastest(
-    model: Model, trials: Sequence[Pass], least_snr: float, context: Context
-) -> list[Verdict]:
-    """Apply each of several passes to a copy, and keep the fastest that is exact enough.
+@dataclass(frozen=True, eq=False)
+class _Trial:
+    """A pass, and what it made of a copy."""
 
-    The last is kept where none of the others is, or none is faster than the model that came.
+    chosen: Pass
+    result: Model
+    verdicts: list[Verdict]
+
+
+def fastest(
+    model: Model,
+    ways: Sequence[Sequence[Pass]],
+    last: Pass,
+    least_snr: float,
+    context: Context,
+) -> list[Verdict]:
+    """Apply passes to copies, and keep the fastest result that is exact enough.
 
     Args:
         model: The model; becomes the result.
-        trials: The passes.
+        ways: Each a list of passes of which the first that is exact enough is timed.
+        last: What is applied where nothing is exact enough and faster than the model.
         least_snr: Of the outputs on samples apart, in dB.
         context: Samples; told which pass was kept.
     """
-    best: tuple[float, Pass, Model, list[Verdict]] | None = None
+    best, least = None, 1.0
     source = model_bytes(model)
-    for place, trial in enumerate(trials):
-        copied = copy_model(model)
-        verdicts = trial.apply(
-            copied, context.part(place / len(trials), (place + 1) / len(trials))
-        )
-        is_last = place == len(trials) - 1
-        ratio = inf
-        if not is_last and context.samples is not None:
-            ratio = _latency_ratio(source, model_bytes(copied), context.samples, least_snr)
-        if (is_last and best is None) or ratio < (best[0] if best else 1.0):
-            best = ratio, trial, copied, verdicts
-    assert best is not None  # noqa: S101 - the last is kept if no other is
-    _, chosen, result, verdicts = best
-    model.__dict__.update(result.__dict__)
-    context.decide((chosen,))
-    return verdicts
+    for place, way in enumerate(ways):
+        part = context.part(place / (len(ways) + 1), (place + 1) / (len(ways) + 1))
+        found = _exact_enough(model, source, way, least_snr, part)
+        if found is not None and context.samples is not None:
+            ratio = _latency_ratio(source, model_bytes(found.result), context.samples)
+            if ratio < least:
+                best, least = found, ratio
+    if best is None:
+        best = _applied(last, model, context.part(len(ways) / (len(ways) + 1), 1))
+    model.__dict__.update(best.result.__dict__)
+    context.decide((best.chosen,))
+    return best.verdicts
 
 
-def _latency_ratio(source: bytes, result: bytes, samples: Samples, least_snr: float) -> float:
-    """Return how long a result takes of what the source takes; infinite if it is not worth it."""
+def _exact_enough(
+    model: Model, source: bytes, way: Sequence[Pass], least_snr: float, context: Context
+) -> _Trial | None:
+    """Return what the first pass makes that keeps the outputs."""
+    assert context.samples is not None  # noqa: S101 - there are no ways without
+    for place, one in enumerate(way):
+        part = context.part(place / len(way), (place + 1) / len(way))
+        trial = _applied(one, model, part)
+        if _worst_snr(source, model_bytes(trial.result), context.samples) >= least_snr:
+            return trial
+    return None
+
+
+def _applied(one: Pass, model: Model, context: Context) -> _Trial:
+    copied = copy_model(model)
+    return _Trial(one, copied, one.apply(copied, context))
+
+
+def _worst_snr(source: bytes, result: bytes, samples: Samples) -> float:
+    """Return the SNR of the worst output on samples that nothing was made from, in dB."""
     unseen = held_out_samples(samples, COMPARED)
     first, second = open_session(source), open_session(result)
     sums = [OutputSums.of(port) for port in first.outputs]
@@ -66,8 +93,11 @@ def _latency_ratio(source: bytes, result: bytes, samples: Samples, least_snr: fl
         for one in sums:
             one.add(wanted[one.name], found[one.name])
     worst = worst_snr_db([one.comparison() for one in sums])
-    if worst is not None and worst < least_snr:
-        return inf
-    timed = benchmark(source, result, unseen)
+    return inf if worst is None else worst
+
+
+def _latency_ratio(source: bytes, result: bytes, samples: Samples) -> float:
+    """Return how long a result takes of what the source takes; infinite if not surely less."""
+    timed = benchmark(source, result, held_out_samples(samples, COMPARED))
     # Not faster than the same model can seem to be is not faster.
     return timed.cpu_ratio.median if timed.cpu_ratio.high < timed.cpu_control.low else inf

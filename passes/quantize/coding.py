@@ -11,24 +11,34 @@ import numpy as np
 from onnxcomp.graph import StoreValues
 from onnxcomp.pipeline import change, skip
 from onnxcomp.recovery import add_bias, bias_bytes, repair_at_once, repair_in_sequence
-from onnxcomp.statistics import Statistics, layers, walk, watch_inputs
+from onnxcomp.statistics import layers, one_thread, walk, watch_inputs
 from onnxcomp.stores import FOLDING_LIMIT, AffineStore, Codebook, store_codes
 from passes.quantize.forms import CODEBOOKS, WEIGHT_TYPES, Form
 from passes.quantize.rounding import round_weight
-from passes.quantize.weight_grids import WeightGrid, block_grid, channel_grid
+from passes.quantize.weight_grids import FINE, WeightGrid, block_grid, channel_grid
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
     from onnxcomp.graph import Model, Weight
     from onnxcomp.pipeline import Context
+    from onnxcomp.runtime import Samples
     from onnxcomp.statistics import InputStatistics, Layer
     from onnxcomp.stores import Store
     from onnxcomp.verdicts import Verdict
     from passes.quantize.forms import WeightType
     from passes.quantize.rounding import RoundedWeight
+
+    Pair = tuple[Layer, Layer]
+
+MOMENT_BYTES = 8
+MOST_BYTES = 1 << 28
+"""What the second moments of layers that are observed together may take."""
+
+WIDEST, WIDEST_FINE = 8192, 2304
+"""The most inputs of a layer that is repaired: below 8 bits, and from 8 bits on."""
 
 TOO_LARGE = "is larger than 1 GiB, and ONNX Runtime folds nothing that large"
 
@@ -174,26 +184,35 @@ class Coder:
                 progress=context.progress,
             )
             return
-        statistics = context.statistics
         if context.samples is not None:
-            statistics = self._observed(original, model, context)
-        if statistics is not None:
+            self._repair_in_parts(model, original, context.samples, context)
+        elif context.statistics is not None:
             repair_at_once(
-                model, original, statistics, self._repair_layer, concerns=self._concerns
+                model, original, context.statistics, self._repair_layer, concerns=self._concerns
             )
 
-    def _observed(self, original: Model, model: Model, context: Context) -> Statistics:
-        """Observe what the layers that are coded multiply with."""
-        assert context.samples is not None  # noqa: S101 - the caller has looked
+    def _repair_in_parts(
+        self, model: Model, original: Model, samples: Samples, context: Context
+    ) -> None:
+        """Observe what layers multiply with, a few layers at a time, and repair them."""
         concerned = [
-            twin
-            for layer, twin in zip(layers(model), layers(original), strict=True)
-            if layer.uses and self._concerns(layer.weight)
+            pair
+            for pair in zip(layers(model), layers(original), strict=True)
+            if pair[0].uses and self._concerns(pair[0].weight) and self._is_narrow(pair[0])
         ]
-        watches, inputs = watch_inputs(concerned)
-        walk((original,), watches, context.samples, context.progress)
-        by_key = {layer.key: each for layer, each in zip(concerned, inputs, strict=True)}
-        return Statistics("", by_key)
+        parts = list(_parts(concerned))
+        for number, part in enumerate(parts):
+            watches, inputs = watch_inputs([twin for _, twin in part])
+            told = context.part(number / len(parts), (number + 1) / len(parts))
+            walk((original,), watches, samples, told.progress)
+            with one_thread():
+                for (layer, twin), each in zip(part, inputs, strict=True):
+                    self._repair_layer(layer, twin, each)
+
+    def _is_narrow(self, layer: Layer) -> bool:
+        """Whether repairing a layer is worth its memory: the more inputs, the more cancels out."""
+        widest = WIDEST if self.coding.kind.most < FINE else WIDEST_FINE
+        return layer.form.matrices[2] <= widest
 
     def _nearest(self, weight: Weight, form: Form) -> Verdict:
         values, before = weight.load(), weight.tensor.nbytes
@@ -248,6 +267,25 @@ class Coder:
             after, how = after + added, f"{how}, mean corrected"
         lost = relative_error(values, store)
         return change(weight, how, before=verdict.bytes_before, after=after, error=lost)
+
+
+def _parts(pairs: Sequence[Pair]) -> Iterator[list[Pair]]:
+    """Cut layers into runs of them whose second moments fit the memory together.
+
+    Layers that read the same columns share their moments, and come next to each other.
+    """
+    part: list[Pair] = []
+    total = 0
+    for pair in pairs:
+        groups, _, inputs = pair[0].form.matrices
+        size = MOMENT_BYTES * groups * inputs * inputs
+        if part and total + size > MOST_BYTES:
+            yield part
+            part, total = [], 0
+        part.append(pair)
+        total += size
+    if part:
+        yield part
 
 
 def relative_error(values: NDArray[Any], store: Store) -> float:

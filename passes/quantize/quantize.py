@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 LEAST_GAIN = 1.5
 """Bytes of a weight over its elements from which 8 bits, with scales, are surely fewer."""
 
+MARGINS = (3.0, 6.0)
+"""What is asked beyond the least SNR, in dB, where a result has missed it."""
+
 STEP = 0.5
 """The share of the progress that rounding activations takes."""
 
@@ -210,7 +213,14 @@ class Quantize(Pass):
         return is_product and self.block_size > 0 and PROFILES[self.profile].blocks
 
     def _auto(self, model: Model, context: Context) -> list[Verdict]:
-        modes = ("static", "dynamic", "weights") if context.samples is not None else ("weights",)
-        trials = [self.model_copy(update={"mode": mode, "requantize": False}) for mode in modes]
         least = max(self.least_snr, context.min_snr or self.least_snr)
-        return fastest(model, trials, least, context)
+        plain = self.model_copy(update={"requantize": False})
+        static, dynamic, weights = (
+            plain.model_copy(update={"mode": mode}) for mode in ("static", "dynamic", "weights")
+        )
+        # What single roundings cost need not add up: where it is more, fewer are done.
+        stricter = [
+            static.model_copy(update={"least_snr": least + more}) for more in (0.0, *MARGINS)
+        ]
+        ways = [] if context.samples is None else [stricter, [dynamic]]
+        return fastest(model, ways, weights, least, context)
