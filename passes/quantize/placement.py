@@ -103,7 +103,7 @@ class Plan:
 
     def place(self, model: Model) -> Placement:
         """Say what of a model is rounded."""
-        found = _Placing(self.profile)
+        found = _Placing(self.profile, _homes(model))
         islands: dict[int, Layer] = {}
         for layer in layers(model):
             if layer.key in self.keys:
@@ -118,11 +118,21 @@ class Plan:
         )
 
 
+def _homes(model: Model) -> dict[int, Graph]:
+    """Return the scope that computes or is fed each tensor; branches may read it too."""
+    return {
+        id(tensor): scope
+        for scope in model.all_scopes()
+        for tensor in (*scope.inputs, *(each for node in scope.nodes for each in node.outputs))
+    }
+
+
 @dataclass(eq=False)
 class _Placing:
     """A placement that is being made."""
 
     profile: Profile
+    homes: dict[int, Graph]
     keys: set[str] = field(default_factory=set)
     nodes: set[int] = field(default_factory=set)
     tensors: dict[int, Rounded] = field(default_factory=dict)
@@ -158,7 +168,8 @@ class _Placing:
             self.nodes.add(id(node))
 
     def _round(self, tensor: gs.Tensor, use: Use, layer: Layer) -> Rounded:
-        new = Rounded(tensor, use.scope, layer.weight.dtype)
+        home = self.homes.get(id(tensor), use.scope)
+        new = Rounded(tensor, home, layer.weight.dtype)
         found = self.tensors.setdefault(id(tensor), new)
         found.keys.append(layer.key)
         return found

@@ -54,11 +54,11 @@ class Profile:
 
 PROFILES: Mapping[str, Profile] = {
     "cpu": Profile(
-        frozenset({"Conv", "Gemm", "MatMul"}), dynamic=frozenset({"MatMul"}), blocks=True
+        frozenset({"Conv", "Gemm", "MatMul"}), dynamic=frozenset({"Gemm", "MatMul"}), blocks=True
     ),
     "avx2": Profile(
         frozenset({"Conv", "Gemm", "MatMul"}),
-        dynamic=frozenset({"MatMul"}),
+        dynamic=frozenset({"Gemm", "MatMul"}),
         blocks=True,
         largest_code=64,
     ),
