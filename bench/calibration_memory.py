@@ -3,8 +3,8 @@
     python bench/calibration_memory.py --model MODEL --data DATA [--bits 4] [--samples 128]
         [--limit 1.2] [--json OUT.json]
 
-Runs `onnxcomp statistics` and `onnxcomp cluster --data`. Memory is the peak that was resident, of
-interpreter and libraries too. Exits 1 if the statistics took more than the limit, in GB (10^9).
+Runs `onnxcomp statistics`, `onnxcomp cluster` and `onnxcomp quantize --mode static`. Memory is the
+peak that was resident, of interpreter and libraries too. Exits 1 if the statistics took more than the limit, in GB (10^9).
 """
 
 import argparse
@@ -56,8 +56,9 @@ def main() -> int:
         for work, output, options in (
             ("statistics", "statistics.npz", []),
             ("cluster", "small.onnx", ["--bits", str(arguments.bits)]),
+            ("quantize", "int8.onnx", ["--mode", "static"]),
         ):
-            quick = ["--no-bench", "--no-validate"] if work == "cluster" else []
+            quick = [] if work == "statistics" else ["--no-bench", "--no-validate"]
             target = str(Path(folder, output))
             rows[work] = measured([work, arguments.model, "-o", target, *given, *options, *quick])
             figures = rows[work]

@@ -5,7 +5,7 @@ from onnxcomp.api.measuring import missed_floor
 from onnxcomp.api.observing import statistics
 from onnxcomp.api.ranking import sensitivity
 from onnxcomp.api.settings import Settings
-from onnxcomp.api.steps import Progress
+from onnxcomp.api.steps import Progress, recipe_of
 
 __all__ = [
     "Compressed",
@@ -14,6 +14,7 @@ __all__ = [
     "compare",
     "compress",
     "missed_floor",
+    "recipe_of",
     "sensitivity",
     "statistics",
 ]

@@ -9,8 +9,8 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from onnxcomp.api.workbench import Workbench, complaint
-from onnxcomp.errors import OnnxcompError, PassError
-from onnxcomp.graph import copy_model, count_bytes
+from onnxcomp.errors import ModelError, OnnxcompError, PassError
+from onnxcomp.graph import copy_model, count_bytes, load_model
 from onnxcomp.pipeline import Context, Pass, recipe
 from onnxcomp.report import Step
 from onnxcomp.validation import validate
@@ -102,7 +102,8 @@ def take_step(
     _sign(copied, decided or (one,), origin)
     if one.saves_bytes and count_bytes(copied) >= count_bytes(model):
         return _undone(step, model, "the result is not smaller")
-    step = step.model_copy(update={"reason": _side_effects(model, copied)})
+    effects = [*_decisions(one, decided), *_side_effects(model, copied)]
+    step = step.model_copy(update={"reason": "; ".join(effects)})
     problem, validation = _check(copied, origin, bench, progress)
     if problem is not None:
         return _undone(step, model, problem)
@@ -124,7 +125,18 @@ def apply_pass(one: Pass, model: Model, context: Context) -> tuple[Verdict, ...]
         raise PassError(f"pass {one.name!r} failed: {type(error).__name__}: {text}") from error
 
 
-def _side_effects(model: Model, copied: Model) -> str:
+def _decisions(one: Pass, decided: Sequence[Pass]) -> list[str]:
+    """Say what a pass decided by measuring: the options in which the decision differs from it."""
+    asked = one.model_dump(mode="json")
+    return [
+        f"decided on {key} = {value}"
+        for each in decided
+        for key, value in each.model_dump(mode="json").items()
+        if asked.get(key) != value
+    ]
+
+
+def _side_effects(model: Model, copied: Model) -> list[str]:
     """Say what a pass did besides changing weights."""
     before, after = model.count_nodes(), copied.count_nodes()
     effects = []
@@ -132,7 +144,7 @@ def _side_effects(model: Model, copied: Model) -> str:
         effects.append(f"opset raised from {model.opset} to {copied.opset}")
     if after < before:
         effects.append(f"{before - after} of {before} nodes removed")
-    return "; ".join(effects)
+    return effects
 
 
 def _undone(step: Step, model: Model, reason: str) -> Outcome:
@@ -178,6 +190,27 @@ def _check(
     )
     problems = (each.problem for each in validation)
     return next((each for each in problems if each is not None), None), validation
+
+
+def recipe_of(model: Any) -> dict[str, Any]:
+    """Return the recipe that made a file of ours, as plain data for `parse_recipe`.
+
+    What a pass decided by measuring is in it as decided, so that it gives the same bytes again.
+
+    Args:
+        model: As for `compress`.
+
+    Raises:
+        ModelError: The model cannot be read or carries no recipe.
+    """
+    text = load_model(model).metadata.get(RECIPE)
+    if text is None:
+        raise ModelError(f"{model!s} carries no recipe; files that onnxcomp wrote do")
+    try:
+        found: dict[str, Any] = json.loads(text)
+    except ValueError as error:
+        raise ModelError(f"the recipe that {model!s} carries is damaged: {error}") from error
+    return found
 
 
 def _sign(model: Model, passes: Sequence[Pass], origin: Origin) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.table import Table
 
-from onnxcomp.api import Settings, compare, missed_floor
+from onnxcomp.api import Settings, compare, missed_floor, recipe_of
 from onnxcomp.cli.console import progress_bars, show
 from onnxcomp.cli.options import data_option, json_option, model_argument, options_of, taken
 from onnxcomp.errors import FloorError, ModelError
@@ -117,6 +117,26 @@ def passes_command() -> click.Command:
 
     return click.Command(
         "passes", callback=run, help=run.__doc__, epilog="Example: onnxcomp passes"
+    )
+
+
+def recipe_command() -> click.Command:
+    """Return the command that prints how a file was made."""
+
+    def run(model: Path) -> None:
+        """Print the recipe that a file of onnxcomp carries.
+
+        ``onnxcomp run`` makes the same bytes of the same source by it; what was decided by
+        measuring is in it as decided.
+        """
+        click.echo(json.dumps(recipe_of(model), indent=2))
+
+    return click.Command(
+        "recipe",
+        params=[model_argument("model")],
+        callback=run,
+        help=(run.__doc__ or "").replace("``", ""),
+        epilog="Example: onnxcomp recipe small.onnx > recipe.json",
     )
 
 

@@ -11,6 +11,7 @@ from onnxcomp.cli.looking import (
     bench_command,
     inspect_command,
     passes_command,
+    recipe_command,
     schema_command,
     validate_command,
 )
@@ -38,6 +39,7 @@ def command() -> click.Group:
         validate_command(),
         bench_command(),
         passes_command(),
+        recipe_command(),
         schema_command(),
     ):
         if made.name in group.commands:

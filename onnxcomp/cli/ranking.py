@@ -18,7 +18,7 @@ from onnxcomp.report import ROWS, check_plot, save_sensitivity_plot, sensitivity
 if TYPE_CHECKING:
     from onnxcomp.pipeline import Pass
 
-STANDARD = "cluster"
+STANDARD = "quantize"
 
 
 def sensitivity_command() -> click.Command:

@@ -54,7 +54,7 @@ class Quantize(Pass):
 
     mode: Annotated[
         Literal["auto", "static", "dynamic", "weights"],
-        Field(description="What is rounded; static and auto need data (auto without: weights)."),
+        Field(description="What is rounded; static needs data, auto without is weights."),
     ] = "auto"
     weight_type: Annotated[
         Literal["int8", "int16", "int4", "int2", "ternary", "binary", "float16"],
@@ -222,5 +222,8 @@ class Quantize(Pass):
         stricter = [
             static.model_copy(update={"least_snr": least + more}) for more in (0.0, *MARGINS)
         ]
+        if context.samples is None and context.statistics is not None:
+            # Without samples nothing is measured, but whoever has statistics wants them used.
+            return static.apply(model, context)
         ways = [] if context.samples is None else [stricter, [dynamic]]
         return fastest(model, ways, weights, least, context)

@@ -34,7 +34,7 @@ def test_the_table(recipes, call):
     before = (recipes / "model.onnx").read_bytes()
     ran = call("sensitivity", "model.onnx", *DATA)
     assert (ran.code, ran.err) == (0, "")
-    assert "sensitivity of model.onnx to cluster" in ran.out
+    assert "sensitivity of model.onnx to quantize" in ran.out
     for heading in ("rank", "weight", "operators", "shape", "elements", "share"):
         assert heading in ran.out
     for words in ("SNR dB", "bytes saved", "48x32", "MatMul", "sum of errors", "all together"):
@@ -46,7 +46,20 @@ def test_the_table(recipes, call):
 
 @pytest.mark.usefixtures("recipes")
 def test_json_has_every_weight(call):
-    options = ("--top", 1, "--samples", 8, "--seed", 3, "--threads", 1, "--provider", "cpu")
+    options = (
+        "--pass",
+        "cluster",
+        "--top",
+        1,
+        "--samples",
+        8,
+        "--seed",
+        3,
+        "--threads",
+        1,
+        "--provider",
+        "cpu",
+    )
     first, second = (
         call("sensitivity", "model.onnx", *DATA, "--json", *options).out for _ in range(2)
     )
