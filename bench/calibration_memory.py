@@ -4,7 +4,8 @@
         [--limit 1.2] [--json OUT.json]
 
 Runs `onnxcomp statistics`, `onnxcomp cluster` and `onnxcomp quantize --mode static`. Memory is the
-peak that was resident, of interpreter and libraries too. Exits 1 if the statistics took more than the limit, in GB (10^9).
+peak that was resident, of interpreter and libraries too. Exits 1 if the statistics took more than
+the limit, in GB (10^9).
 """
 
 import argparse
