@@ -20,12 +20,15 @@ def insert(placement: Placement, grids: Sequence[ActivationGrid]) -> None:
         placement: What is rounded; its model is changed.
         grids: The grid of each tensor.
     """
-    for rounded, grid in zip(placement.tensors, grids, strict=True):
+    # A branch that rounds what it reads from outside has to find it before all readers get it
+    # rounded outside.
+    pairs = zip(placement.tensors, grids, strict=True)
+    for rounded, grid in sorted(pairs, key=lambda each: each[0].is_given):
         _insert(placement, rounded, grid)
 
 
 def _insert(placement: Placement, rounded: Rounded, grid: ActivationGrid) -> None:
-    name, tensor = rounded.name, rounded.tensor
+    name, tensor = rounded.label, rounded.tensor
     scale = Constant(f"{name}.scale", grid.scale.astype(rounded.dtype))
     zero_point = Constant(f"{name}.zero_point", grid.zero_point)
     codes = Variable(f"{name}.quantized", grid.zero_point.dtype, tensor.shape)

@@ -26,12 +26,13 @@ class Rounded:
 
     Args:
         tensor: The tensor.
-        scope: The graph or branch that computes it.
+        scope: The graph or branch that reads it rounded, where the operators that round it are.
         dtype: Its element type.
         is_given: Whether what computes it gives integers only, so that all readers get those;
             otherwise those that compute with floats read it as it was.
         source: The rounded tensor whose grid it has, where an operator only passes that on.
         keys: The layers that need it rounded.
+        number: How many other scopes round the same tensor for themselves.
     """
 
     tensor: gs.Tensor
@@ -40,11 +41,22 @@ class Rounded:
     is_given: bool = False
     source: Rounded | None = None
     keys: list[str] = field(default_factory=list)
+    number: int = 0
+
+    @property
+    def place(self) -> tuple[int, int]:
+        """What tells it from others: the identities of the tensor and the scope."""
+        return id(self.tensor), id(self.scope)
 
     @property
     def name(self) -> str:
         """The tensor's name."""
         return str(self.tensor.name)
+
+    @property
+    def label(self) -> str:
+        """A name for what is made of it, which no outer scope may have too."""
+        return f"{self.name}.{self.number}" if self.number else self.name
 
     @property
     def source_name(self) -> str:
@@ -75,9 +87,10 @@ class Placement:
 
     def replace(self, rounded: Rounded, new: Variable, made: Sequence[Node]) -> None:
         """Let those that read a tensor rounded read another, which new operators compute."""
-        old = rounded.tensor
+        old, own = rounded.tensor, set(map(id, rounded.scope.nodes))
         for reader in dict.fromkeys(old.outputs):
-            if rounded.is_given or id(reader) in self.nodes:
+            # A branch rounds by itself what its layers read from outside.
+            if rounded.is_given or (id(reader) in self.nodes and id(reader) in own):
                 reader.inputs = [new if each is old else each for each in reader.inputs]
         made[0].inputs = [old, *made[0].inputs]
         rounded.scope.nodes.extend(made)
@@ -112,7 +125,7 @@ class Plan:
                 islands |= {id(use.node): layer for use in layer.uses}
         for scope in model.all_scopes():
             for node in scope.nodes:
-                found.pass_on(node, islands.get(id(node)))
+                found.pass_on(node, scope, islands.get(id(node)))
         return Placement(
             frozenset(found.keys), frozenset(found.nodes), list(found.tensors.values())
         )
@@ -125,7 +138,7 @@ class _Placing:
     profile: Profile
     keys: set[str] = field(default_factory=set)
     nodes: set[int] = field(default_factory=set)
-    tensors: dict[int, Rounded] = field(default_factory=dict)
+    tensors: dict[tuple[int, int], Rounded] = field(default_factory=dict)
 
     def add(self, layer: Layer) -> None:
         """Let a layer compute with integers."""
@@ -136,18 +149,20 @@ class _Placing:
             if use.node.op in self.profile.gives_integers:
                 self._round(settled(use.node), use, layer).is_given = True
 
-    def pass_on(self, node: gs.Node, layer: Layer | None) -> None:
+    def pass_on(self, node: gs.Node, scope: Graph, layer: Layer | None) -> None:
         """Let an operator between others that compute with integers do so too."""
         read = [each for each in node.inputs if not isinstance(each, Constant)]
-        if not read or not all(id(each) in self.tensors for each in read):
+        sources = [self.tensors.get((id(each), id(scope))) for each in read]
+        known = [each for each in sources if each is not None]
+        if not read or len(known) < len(read):
             return
-        is_given = all(self.tensors[id(each)].is_given for each in read)
-        given = self.tensors.get(id(settled(node)))
+        is_given = all(each.is_given for each in known)
+        given = self.tensors.get((id(settled(node)), id(scope)))
+        carried = self.tensors.get((id(node.outputs[0]), id(scope)))
         if layer is not None and given is not None and is_given:
             self.add(layer)
-        elif node.op in self.profile.carrying and id(node.outputs[0]) in self.tensors:
-            given = self.tensors[id(node.outputs[0])]
-            given.is_given, given.source = True, self.tensors[id(read[0])]
+        elif node.op in self.profile.carrying and carried is not None:
+            carried.is_given, carried.source = True, known[0]
             self.nodes.add(id(node))
         elif node.op in self.profile.islands and len(read) == len(node.inputs):
             self._join(node, given, is_given=is_given)
@@ -158,8 +173,9 @@ class _Placing:
             self.nodes.add(id(node))
 
     def _round(self, tensor: gs.Tensor, use: Use, layer: Layer) -> Rounded:
-        new = Rounded(tensor, use.scope, layer.weight.dtype)
-        found = self.tensors.setdefault(id(tensor), new)
+        number = sum(place[0] == id(tensor) for place in self.tensors)
+        new = Rounded(tensor, use.scope, layer.weight.dtype, number=number)
+        found = self.tensors.setdefault(new.place, new)
         found.keys.append(layer.key)
         return found
 

@@ -103,15 +103,15 @@ def exact_enough(model: Model, plan: Plan, found: Sequence[Activation], least_sn
         least_snr: Of the outputs, in dB.
     """
     allowed = ACTIVATIONS_SHARE * 10 ** (-least_snr / 10)
-    errors = {id(each.rounded.tensor): each.error for each in found}
+    errors = {each.rounded.place: each.error for each in found}
     work = multiplications(model, found)
     while True:
         tensors = [each for each in plan.place(model).tensors if each.source is None]
-        if not tensors or sum(errors[id(each.tensor)] for each in tensors) <= allowed:
+        if not tensors or sum(errors[each.place] for each in tensors) <= allowed:
             return plan
 
         def cost(each: Rounded) -> float:
-            return errors[id(each.tensor)] / (1 + sum(work.get(key, 0) for key in set(each.keys)))
+            return errors[each.place] / (1 + sum(work.get(key, 0) for key in set(each.keys)))
 
         plan = plan.without(max(tensors, key=cost).keys)
 
@@ -139,12 +139,15 @@ def multiplications(model: Model, found: Sequence[Activation]) -> dict[str, floa
         model: The model.
         found: What is rounded, with its size.
     """
-    sizes = {id(each.rounded.tensor): each.size for each in found}
+    sizes = {each.rounded.place: each.size for each in found}
     work: dict[str, float] = {}
     for layer in layers(model):
         for use in layer.uses:
             _, outputs, inputs = layer.form.matrices
-            read, given = sizes.get(id(use.tensors[0])), sizes.get(id(settled(use.node)))
+            read, given = (
+                sizes.get((id(each), id(use.scope)))
+                for each in (use.tensors[0], settled(use.node))
+            )
             if use.node.op == "Conv" and given is not None:
                 work[layer.key] = work.get(layer.key, 0.0) + given * inputs
             elif read is not None:

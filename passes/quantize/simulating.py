@@ -64,10 +64,10 @@ def simulate(placement: Placement, reach: Sequence[float], channels: Sequence[in
     Returns:
         What sets each.
     """
-    return [
-        _simulate(placement, number, most, count)
-        for number, (most, count) in enumerate(zip(reach, channels, strict=True))
-    ]
+    # As `insert` does, so that branches have roundings of their own.
+    order = sorted(range(len(reach)), key=lambda place: placement.tensors[place].is_given)
+    knobs = {place: _simulate(placement, place, reach[place], channels[place]) for place in order}
+    return [knobs[place] for place in range(len(reach))]
 
 
 def _simulate(placement: Placement, number: int, most: float, channels: int) -> Knobs:

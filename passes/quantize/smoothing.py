@@ -75,7 +75,7 @@ def smooth(rounded: Rounded, readers: Sequence[Layer], divisors: Factors) -> Non
         readers: The layers.
         divisors: Shape (channels,).
     """
-    tensor, name = rounded.tensor, f"{rounded.name}.smoothed"
+    tensor, name = rounded.tensor, f"{rounded.label}.smoothed"
     inverse = Constant(f"{name}.factors", (1 / divisors).astype(rounded.dtype))
     divided = Variable(name, tensor.dtype, tensor.shape)
     for layer in readers:

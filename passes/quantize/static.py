@@ -56,9 +56,9 @@ def find_placement(
         plan = exact_enough(model, plan, found, least_snr)
     else:
         plan = without_worst(plan, found, kept_float)
-    by_tensor = {id(each.rounded.tensor): each for each in found}
+    by_place = {each.rounded.place: each for each in found}
     placement = plan.place(model)
-    kept = [by_tensor[id(each.tensor)] for each in placement.tensors]
+    kept = [by_place[each.place] for each in placement.tensors]
     for each in kept:
         if each.divisors is not None:
             readers = [layer for layer in each.readers if layer.key in placement.keys]
