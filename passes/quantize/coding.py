@@ -86,6 +86,13 @@ class Coding:
             is_dequantized=is_dequantized,
         )
 
+    def shrinks(self, weight: Weight) -> bool:
+        """Whether a weight takes fewer bytes as what is computed with integers."""
+        scale = np.ones(weight.shape[weight.output_axis], np.float32)
+        grid = WeightGrid(scale, weight.output_axis, self.largest_code)
+        store = self.store(weight, Form.INTEGER, grid, np.zeros(weight.shape, np.int32))
+        return store.added_bytes(()) < weight.tensor.nbytes
+
     def described(self, form: Form) -> str:
         """Say for a verdict what is done."""
         name = "int8" if form in {Form.INTEGER, Form.DYNAMIC} else self.name
@@ -197,8 +204,6 @@ class Coder:
 
     def _nearest(self, weight: Weight, form: Form) -> Verdict:
         values, before = weight.load(), weight.tensor.nbytes
-        if not np.isfinite(values.astype(np.float32)).all():
-            return skip(weight, "holds NaN or infinity")
         if form is Form.FOLDED and weight.size * weight.dtype.itemsize > FOLDING_LIMIT:
             return skip(weight, TOO_LARGE)
         if self.coding.kind.most == 0 and form is Form.FOLDED:
