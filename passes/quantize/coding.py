@@ -131,6 +131,7 @@ class Coder:
 
     Attributes:
         found: The verdicts, by the identity of the weight's constant.
+        floats: Weights that are stored as shorter floats, which nothing repairs.
         tables: What decodings share, and the file has by now; a function has its own.
     """
 
@@ -138,6 +139,7 @@ class Coder:
     forms: Mapping[str, Form]
     sequential: bool
     found: dict[int, Verdict] = field(default_factory=dict)
+    floats: set[int] = field(default_factory=set)
     tables: defaultdict[str, set[tuple[object, ...]]] = field(
         default_factory=lambda: defaultdict(set)
     )
@@ -166,11 +168,11 @@ class Coder:
 
     def _concerns(self, weight: Weight) -> bool:
         verdict = self.found.get(id(weight.tensor))
-        return verdict is not None and verdict.verdict == "changed" and bool(verdict.error)
+        is_coded = id(weight.tensor) not in self.floats
+        is_changed = verdict is not None and verdict.verdict == "changed" and bool(verdict.error)
+        return is_coded and is_changed
 
     def _repair(self, model: Model, original: Model, context: Context) -> None:
-        if self.coding.kind.most == 0:
-            return
         if context.samples is not None and self.sequential:
             repair_in_sequence(
                 model,
@@ -207,6 +209,7 @@ class Coder:
         if form is Form.FOLDED and weight.size * weight.dtype.itemsize > FOLDING_LIMIT:
             return skip(weight, TOO_LARGE)
         if self.coding.kind.most == 0 and form is Form.FOLDED:
+            self.floats.add(id(weight.tensor))
             store: Store = AffineStore(
                 weight.shape, weight.dtype, values.astype(self.coding.kind.dtype), weight.opset
             )
