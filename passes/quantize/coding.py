@@ -86,11 +86,11 @@ class Coding:
             is_dequantized=is_dequantized,
         )
 
-    def shrinks(self, weight: Weight) -> bool:
-        """Whether a weight takes fewer bytes as what is computed with integers."""
+    def shrinks(self, weight: Weight, form: Form) -> bool:
+        """Whether a weight takes fewer bytes in a form whose layers compute with integers."""
         scale = np.ones(weight.shape[weight.output_axis], np.float32)
         grid = WeightGrid(scale, weight.output_axis, self.largest_code)
-        store = self.store(weight, Form.INTEGER, grid, np.zeros(weight.shape, np.int32))
+        store = self.store(weight, form, grid, np.zeros(weight.shape, np.int32))
         return store.added_bytes(()) < weight.tensor.nbytes
 
     def described(self, form: Form) -> str:

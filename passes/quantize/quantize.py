@@ -166,11 +166,11 @@ class Quantize(Pass):
         self, model: Model, weights: list[Weight], coding: Coding, context: Context
     ) -> tuple[Model, dict[str, Form]]:
         """Round activations; return a copy from before, and the form of each layer's weight."""
-        is_computed = self.mode in {"static", "dynamic"}
+        computed = {"static": Form.INTEGER, "dynamic": Form.DYNAMIC}.get(self.mode)
         chosen = {
             id(each.tensor)
             for each in weights
-            if not is_computed or (each.dtype == np.float32 and coding.shrinks(each))
+            if computed is None or (each.dtype == np.float32 and coding.shrinks(each, computed))
         }
         own = [layer for layer in layers(model) if id(layer.weight.tensor) in chosen]
         if self.mode == "static":
