@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -9,27 +10,34 @@ import numpy as np
 from onnxcomp.graph import Constant, StoreValues, store_of
 from onnxcomp.statistics import layers
 from onnxcomp.stores import AffineStore
+from passes.quantize.grids import SMALLEST_SCALE
+from passes.quantize.weight_grids import WeightGrid
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
     import onnx_graphsurgeon as gs
+    from numpy.typing import NDArray
 
     from onnxcomp.graph import Model
     from onnxcomp.statistics import Layer
     from passes.quantize.profiles import Profile
 
+    Floats = NDArray[np.float64]
+
 BIAS = 2
 """The input at which a Conv or Gemm takes its bias."""
 
-LARGEST = np.iinfo(np.int32).max
+LARGEST = 2**30
+"""Of a bias; the rest of 32 bits is left to the products that are added to it."""
 
 
 def round_biases(model: Model, keys: Collection[str], profile: Profile) -> None:
     """Round the biases of layers that compute with integers.
 
     The sum of products of codes counts in steps of the activation's scale times the weight's, and
-    so does the bias.
+    so does the bias. Where weights are all but zero beside it, as those of pruned channels, it
+    would not fit, and their steps are made larger.
 
     Args:
         model: The model, whose activations and weights are rounded.
@@ -39,21 +47,46 @@ def round_biases(model: Model, keys: Collection[str], profile: Profile) -> None:
     for layer in layers(model):
         if layer.key not in keys:
             continue
-        for use in layer.uses:
-            given = use.node.inputs[BIAS : BIAS + 1]
-            is_constant = bool(given) and isinstance(given[0], Constant)
-            if use.node.op in profile.integer_bias and is_constant:
-                _round(use.node, given[0], layer)
+        nodes = [
+            use.node
+            for use in layer.uses
+            if use.node.op in profile.integer_bias
+            and any(isinstance(each, Constant) for each in use.node.inputs[BIAS : BIAS + 1])
+        ]
+        for node in nodes:
+            _make_room(node, layer)
+        for node in nodes:
+            _round(node, layer)
 
 
-def _round(node: gs.Node, bias: Constant, layer: Layer) -> None:
+def _operands(node: gs.Node, layer: Layer) -> tuple[AffineStore, Floats, Floats, float]:
+    """Return the store of a weight and its scale, the bias, and the scale of the activation."""
     store = store_of(layer.weight.tensor)
     assert isinstance(store, AffineStore)  # noqa: S101 - an integer layer's
     assert store.scale is not None  # noqa: S101 - an integer layer's
-    scale = float(node.inputs[0].inputs[0].inputs[1].values)
-    steps = store.scale.astype(np.float64) * scale
-    values = np.broadcast_to(bias.values.astype(np.float64).reshape(-1), steps.shape)
-    codes = np.clip(np.rint(values / steps), -LARGEST, LARGEST).astype(np.int32)
+    scale = store.scale.astype(np.float64)
+    bias = node.inputs[BIAS].values.astype(np.float64).reshape(-1)
+    activation = float(node.inputs[0].inputs[0].inputs[1].values)
+    return store, scale, np.broadcast_to(bias, scale.shape), activation
+
+
+def _make_room(node: gs.Node, layer: Layer) -> None:
+    """Make the steps of a weight so large that its bias fits."""
+    store, scale, bias, activation = _operands(node, layer)
+    least = np.abs(bias) / (activation * LARGEST)
+    if (least <= scale).all():
+        return
+    powers = 2.0 ** np.ceil(np.log2(np.maximum(least, SMALLEST_SCALE)))
+    larger = np.where(least <= scale, scale, powers).astype(np.float32)
+    grid = WeightGrid(larger, store.axis, int(np.iinfo(store.codes.dtype).max))
+    codes = grid.codes(store.load()).astype(store.codes.dtype)
+    layer.weight.tensor.values = StoreValues(replace(store, scale=larger, codes=codes))
+
+
+def _round(node: gs.Node, layer: Layer) -> None:
+    _, scale, values, activation = _operands(node, layer)
+    bias, steps = node.inputs[BIAS], scale * activation
+    codes = np.rint(values / steps).astype(np.int32)
     made = AffineStore(
         codes.shape, bias.dtype, codes, layer.weight.opset, steps.astype(np.float32)
     )

@@ -80,12 +80,14 @@ def _rewrite(
     key = id(read), id(scope)
     made: list[Node] = []
     if key not in rounded:
-        rounded[key] = _round(read, made)
+        number = sum(other == id(read) for other, _ in rounded)
+        # What a body makes may not have the name of what is made outside.
+        rounded[key] = _round(read, f"{read.name}.{number}" if number else str(read.name), made)
     activation, step, zero = rounded[key]
     output = node.outputs[0]
     bias = next((each for each in node.inputs[BIAS:] if each.name), None)
     name = output.name
-    names = [f"{name}.{what}" for what in ("sum", "float", "step", "scaled")]
+    names = [f"{name}.{what}" for what in ("sum", "float", "factor", "product")]
     total, single, steps, scaled = (Variable(each) for each in names)
     last = output if bias is None else scaled
     made += [
@@ -102,9 +104,7 @@ def _rewrite(
     scope.nodes[place : place + 1] = made
 
 
-def _round(read: gs.Tensor, made: list[Node]) -> Rounded:
-    codes, step, zero = (Variable(f"{read.name}.{what}") for what in ("codes", "step", "zero"))
-    made.append(
-        Node("DynamicQuantizeLinear", f"{read.name}.codes", {}, [read], [codes, step, zero])
-    )
+def _round(read: gs.Tensor, name: str, made: list[Node]) -> Rounded:
+    codes, step, zero = (Variable(f"{name}.{what}") for what in ("codes", "step", "zero"))
+    made.append(Node("DynamicQuantizeLinear", codes.name, {}, [read], [codes, step, zero]))
     return codes, step, zero

@@ -13,7 +13,8 @@ from onnxcomp.pipeline import Pass, Stage, skip
 from onnxcomp.statistics import layers
 from passes.quantize.biases import round_biases
 from passes.quantize.choosing import fastest
-from passes.quantize.coding import Coder, Coding
+from passes.quantize.coder import Coder
+from passes.quantize.coding import Coding
 from passes.quantize.dynamic import is_dynamic, rewrite_dynamic
 from passes.quantize.forms import WEIGHT_TYPES, Form
 from passes.quantize.profiles import PROFILES
@@ -140,10 +141,10 @@ class Quantize(Pass):
         kind, profile = WEIGHT_TYPES[self.weight_type], PROFILES[self.profile]
         raise_opset(model, kind.opset if self.block_size else 13)
         weights, skipped = self._suitable(model)
-        original, forms = self._prepared(model, weights, context)
         coding = Coding(
             kind, self.weight_type, profile.largest_code, self.block_size, self.power_of_two
         )
+        original, forms = self._prepared(model, weights, coding, context)
         verdicts = Coder(coding, forms, self.sequential).run(model, original, weights, context)
         of_form = {each: {key for key, one in forms.items() if one is each} for each in Form}
         round_biases(model, of_form[Form.INTEGER], profile)
@@ -159,15 +160,22 @@ class Quantize(Pass):
                 skipped.append(skip(each, f"is tiny ({each.size} elements)"))
             elif self.mode != "weights" and each.tensor.nbytes < LEAST_GAIN * each.size:
                 skipped.append(skip(each, "is stored in about 8 bits or less; expand it first"))
+            elif not np.isfinite(each.load().astype(np.float32)).all():
+                skipped.append(skip(each, "holds NaN or infinity"))
             else:
                 suitable.append(each)
         return suitable, skipped
 
     def _prepared(
-        self, model: Model, weights: list[Weight], context: Context
+        self, model: Model, weights: list[Weight], coding: Coding, context: Context
     ) -> tuple[Model, dict[str, Form]]:
         """Round activations; return a copy from before, and the form of each layer's weight."""
-        chosen = {id(each.tensor) for each in weights}
+        computed = {"static": Form.INTEGER, "dynamic": Form.DYNAMIC}.get(self.mode)
+        chosen = {
+            id(each.tensor)
+            for each in weights
+            if computed is None or (each.dtype == np.float32 and coding.shrinks(each, computed))
+        }
         own = [layer for layer in layers(model) if id(layer.weight.tensor) in chosen]
         if self.mode == "static":
             return self._static(model, chosen, context)
@@ -207,23 +215,26 @@ class Quantize(Pass):
         )
 
     def _is_in_blocks(self, layer: Layer) -> bool:
-        is_product = bool(layer.uses) and all(
-            use.node.op == "MatMul" and use.place == 1 for use in layer.uses
+        # Of other types ONNX Runtime decodes the whole weight at every run.
+        is_product = (
+            bool(layer.uses)
+            and layer.weight.dtype == np.float32
+            and all(use.node.op == "MatMul" and use.place == 1 for use in layer.uses)
         )
         return is_product and self.block_size > 0 and PROFILES[self.profile].blocks
 
     def _auto(self, model: Model, context: Context) -> list[Verdict]:
         least = max(self.least_snr, context.min_snr or self.least_snr)
-        plain = self.model_copy(update={"requantize": False})
         static, dynamic, weights = (
-            plain.model_copy(update={"mode": mode}) for mode in ("static", "dynamic", "weights")
+            self.model_copy(update={"mode": mode, "least_snr": least})
+            for mode in ("static", "dynamic", "weights")
         )
+        if context.samples is None and context.statistics is not None:
+            # Without samples nothing is measured, but whoever has statistics wants them used.
+            return static.apply(model, context)
         # What single roundings cost need not add up: where it is more, fewer are done.
         stricter = [
             static.model_copy(update={"least_snr": least + more}) for more in (0.0, *MARGINS)
         ]
-        if context.samples is None and context.statistics is not None:
-            # Without samples nothing is measured, but whoever has statistics wants them used.
-            return static.apply(model, context)
         ways = [] if context.samples is None else [stricter, [dynamic]]
         return fastest(model, ways, weights, least, context)

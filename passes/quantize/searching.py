@@ -127,12 +127,15 @@ def find_grids(model: Model, plan: Plan, search: Search, context: Context) -> li
                 readers if search.method == "output" and smooths(rounded, readers) else [],
             )
         )
-    by_tensor = {id(each.rounded): each for each in found}
-    for each in found:
-        if each.rounded.source is not None:
-            each.grid = by_tensor[id(each.rounded.source)].grid
     if context.samples is not None:
         _measure(model, plan, search, found, context)
+    by_tensor = {id(each.rounded): each for each in found}
+    for each in found:
+        origin = each
+        while origin.rounded.source is not None:
+            origin = by_tensor[id(origin.rounded.source)]
+        # What is divided for its own readers is passed on as it was.
+        each.grid = each.grid if origin.divisors is not None else origin.grid
     return found
 
 

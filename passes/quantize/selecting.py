@@ -83,11 +83,14 @@ def _fuses(use: Use, outputs: int, profile: Profile) -> bool:
 
 
 def _bias_fits(node: gs.Node, outputs: int) -> bool:
-    """Whether a bias, if there is one, is a constant of one number an output."""
+    """Whether a bias, if there is one, is a constant of one number, or of one an output."""
     given = node.inputs[2:3] if node.op in {"Conv", "Gemm"} else []
     if not given or not given[0].name:
         return True
-    return isinstance(given[0], Constant) and prod(given[0].shape) in {1, outputs}
+    if not isinstance(given[0], Constant):
+        return False
+    shape = tuple(given[0].shape)
+    return prod(shape) == 1 or (shape[-1:] == (outputs,) and prod(shape) == outputs)
 
 
 def exact_enough(model: Model, plan: Plan, found: Sequence[Activation], least_snr: float) -> Plan:
