@@ -33,9 +33,10 @@ if TYPE_CHECKING:
 
     Pair = tuple[Layer, Layer]
 
-MOMENT_BYTES = 8
-MOST_BYTES = 1 << 28
-"""What the second moments of layers that are observed together may take."""
+MOMENT_BYTES, KEPT_BYTES = 8, 4
+KEPT_COLUMNS, KEPT_ELEMENTS = 1024, 1 << 22
+MOST_BYTES = 1 << 27
+"""What the second moments and columns of layers that are observed together may take."""
 
 WIDEST, WIDEST_FINE = 8192, 2304
 """The most inputs of a layer that is repaired: below 8 bits, and from 8 bits on."""
@@ -199,7 +200,8 @@ def _parts(pairs: Sequence[Pair]) -> Iterator[list[Pair]]:
     total = 0
     for pair in pairs:
         groups, _, inputs = pair[0].form.matrices
-        size = MOMENT_BYTES * groups * inputs * inputs
+        kept = min(KEPT_COLUMNS * groups * inputs, KEPT_ELEMENTS)
+        size = MOMENT_BYTES * groups * inputs * inputs + KEPT_BYTES * kept
         if part and total + size > MOST_BYTES:
             yield part
             part, total = [], 0
