@@ -1,7 +1,7 @@
 """What pays where: which operators a provider computes with integers, as data.
 
-What ONNX Runtime's CPU provider fuses, and how fast that is beside float, was measured operator by
-operator (see the README for the script). The others follow their vendors' documentation.
+What ONNX Runtime's CPU provider fuses was measured, operator by operator, with release 1.31 on an
+x86-64 processor with VNNI; the other profiles follow their vendors' documentation.
 """
 
 from __future__ import annotations
@@ -73,6 +73,13 @@ PROFILES: Mapping[str, Profile] = {
     ),
     "tensorrt": Profile(
         frozenset({"Conv", "Gemm", "MatMul", "ConvTranspose"}),
+        gives_integers=frozenset(),
+        integer_bias=frozenset(),
+        groups=True,
+        activations="int8",
+    ),
+    "cuda": Profile(
+        frozenset({"Conv", "Gemm", "MatMul"}),
         gives_integers=frozenset(),
         integer_bias=frozenset(),
         groups=True,

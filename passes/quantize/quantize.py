@@ -97,8 +97,11 @@ class Quantize(Pass):
         ),
     ] = 22.0
     profile: Annotated[
-        Literal["cpu", "avx2", "openvino", "tensorrt", "generic"],
-        Field(description="Whose integer operators the graph is made for."),
+        Literal["cpu", "avx2", "openvino", "cuda", "tensorrt", "generic"],
+        Field(
+            description="Whose integer operators the graph is made for; avx2 is for processors "
+            "without VNNI, whose sums of 16 bits must not overflow."
+        ),
     ] = "cpu"
     power_of_two: Annotated[
         bool, Field(description="Only scales that are powers of two, as some accelerators need.")
