@@ -31,19 +31,22 @@ class WeightType:
         most: The largest code; 0 for floats.
         opset: The opset that has blocks of it.
         has_zero: Whether zero is a code.
+        divisor: Blocks are for matrices whose outputs this divides: ONNX Runtime (1.31) multiplies
+            others wrongly when it fuses them.
     """
 
     dtype: np.dtype[Any] | None
     most: int
     opset: int = 21
     has_zero: bool = True
+    divisor: int = 1
 
 
 WEIGHT_TYPES: Mapping[str, WeightType] = {
     "int8": WeightType(np.dtype(np.int8), 127),
     "int16": WeightType(np.dtype(np.int16), 32767),
     "int4": WeightType(np.dtype(ml_dtypes.int4), 7),
-    "int2": WeightType(np.dtype(ml_dtypes.int2), 1, 25),
+    "int2": WeightType(np.dtype(ml_dtypes.int2), 1, 25, divisor=4),
     "ternary": WeightType(None, 1),
     "binary": WeightType(None, 1, has_zero=False),
     "float16": WeightType(np.dtype(np.float16), 0),

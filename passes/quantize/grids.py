@@ -54,7 +54,7 @@ class ActivationGrid:
         zero = 0 if is_signed else round(-low / scale)
         # A scale that float32 rounds up would let the last code pass the end of a Clip.
         single = np.float32(scale)
-        if single > scale:
+        if float(single) > scale:
             single = np.nextafter(single, np.float32(0))
         return cls(np.array(single), np.array(zero, dtype))
 

@@ -224,7 +224,9 @@ class Quantize(Pass):
             and layer.weight.dtype == np.float32
             and all(use.node.op == "MatMul" and use.place == 1 for use in layer.uses)
         )
-        return is_product and self.block_size > 0 and PROFILES[self.profile].blocks
+        divisor, outputs = WEIGHT_TYPES[self.weight_type].divisor, layer.weight.shape[-1]
+        is_fused = PROFILES[self.profile].blocks and outputs % divisor == 0
+        return is_product and is_fused and self.block_size > 0
 
     def _auto(self, model: Model, context: Context) -> list[Verdict]:
         least = max(self.least_snr, context.min_snr or self.least_snr)
