@@ -149,10 +149,11 @@ def test_a_fusion_that_computes_something_else_is_seen():
 def test_the_margin_of_the_optimiser():
     base = validate(linear(), linear(), samples(2))[0]
 
-    def with_differences(own, result, outputs=base.outputs):
+    def with_differences(own, result, outputs=base.outputs, share=None):
         update = {
             "optimised_difference_original": own,
             "optimised_difference_result": result,
+            "rounding_share": share,
             "outputs": outputs,
         }
         return base.model_copy(update=update)
@@ -163,6 +164,8 @@ def test_the_margin_of_the_optimiser():
     assert not with_differences(1e-3, np.inf).optimiser_is_safe
     assert with_differences(0.0, 0.09, base.outputs[1:]).optimiser_is_safe
     assert with_differences(None, None).optimiser_is_safe
+    assert with_differences(1e-7, 0.1, share=3.9).optimiser_is_safe
+    assert not with_differences(1e-7, 0.1, share=4.1).optimiser_is_safe
 
 
 def test_the_json_of_a_record():

@@ -73,7 +73,7 @@ def test_a_gemm_where_a_profile_has_it(monkeypatch, transposed, shape):
 @pytest.mark.parametrize(
     "body",
     [
-        "y = Gemm <transB = 1> (x, wt, b)",
+        "y = Gemm <beta = 0.5> (x, w, b)",
         "y = Gemm <alpha = 0.5> (x, w)",
         "y = MatMul(wt, xt)",
         "a = MatMul(x, w)  c = Transpose(w)  y = MatMul(a, c)",

@@ -42,7 +42,7 @@ def test_random_models(seed):
     proto = random_model(seed)
     feeds = random_feeds(proto, seed, FEEDS)
     for mode in ("static", "dynamic"):
-        close(proto, feeds, 25, mode=mode, min_elements=64)
+        close(proto, feeds, 15, mode=mode, min_elements=64)
     for place in (seed, seed + 3):
         name = TYPES[place % len(TYPES)]
         close(proto, feeds, LEAST_SNR[name], mode="weights", weight_type=name, min_elements=64)

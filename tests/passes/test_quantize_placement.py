@@ -242,7 +242,7 @@ def test_a_weight_that_one_layer_cannot_use_as_integers():
     ["z = Tanh(x)", "q = MatMul(x, shared)  z = Relu(q)", "z = Tanh(x)  k = MatMul(z, shared)"],
 )
 @pytest.mark.parametrize("mode", ["static", "dynamic"])
-def test_branches_round_what_they_read_from_outside(outer, mode):
+def test_what_branches_read_from_outside_is_rounded(outer, mode):
     proto = built(
         f"""(float[N,40] x, bool flag) => (float[N,40] y) {{ {outer}
             t = If (flag) <
@@ -263,5 +263,7 @@ def test_branches_round_what_they_read_from_outside(outer, mode):
     assert "computed with integers" in verdicts["w"].reason
     branching = next(n for n in onnx.load_from_string(result).graph.node if n.op_type == "If")
     op = {"static": "QuantizeLinear", "dynamic": "DynamicQuantizeLinear"}[mode]
+    # What data tells beforehand is rounded once, where it is computed.
+    expected = {"static": 0, "dynamic": 1}[mode]
     for attribute in branching.attribute:
-        assert [node.op_type for node in attribute.g.node].count(op) == 1
+        assert [node.op_type for node in attribute.g.node].count(op) == expected
