@@ -106,6 +106,8 @@ class AffineStore:
             raise ValueError(f"a scale of shape {self.scale.shape} does not fit {self.shape}")
         if self.zero_point is not None:
             self._check_zero_point(self.zero_point)
+        if self.block_size and len(self.shape) < 2:  # noqa: PLR2004 - a matrix
+            raise ValueError("a vector has no blocks")
         if self.block_size and self._is_cast:
             raise ValueError("only DequantizeLinear takes blocks")
         if not self._is_cast and self.dtype == FLOAT64:

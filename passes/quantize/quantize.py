@@ -148,7 +148,8 @@ class Quantize(Pass):
             kind, self.weight_type, profile.largest_code, self.block_size, self.power_of_two
         )
         original, forms = self._prepared(model, weights, coding, context)
-        verdicts = Coder(coding, forms, self.sequential).run(model, original, weights, context)
+        rest = context.part(STEP if self.mode == "static" else 0.0, 1)
+        verdicts = Coder(coding, forms, self.sequential).run(model, original, weights, rest)
         of_form = {each: {key for key, one in forms.items() if one is each} for each in Form}
         round_biases(model, of_form[Form.INTEGER], profile)
         rewrite_dynamic(model, of_form[Form.DYNAMIC])

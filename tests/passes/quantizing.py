@@ -114,3 +114,21 @@ def apart(one, other):
         span = max(float(second.max()), 0.0) - min(float(second.min()), 0.0)
         worst = max(worst, float(np.abs(first - second).max()) / max(span, 1e-3))
     return worst
+
+
+CONVNET = built(
+    """(float[N,16,8,8] x) => (float[N,10] y) {
+        c = Conv <pads = [1, 1, 1, 1]> (x, w1, b1)  r = Relu(c)
+        d = Conv <pads = [1, 1, 1, 1]> (r, w2)  a = Add(d, r)  s = Relu(a)
+        e = Conv(s, w3)  t = Relu(e)  p = GlobalAveragePool(t)  f = Flatten(p)
+        y = Gemm <transB = 1> (f, w4, b4) }""",
+    {
+        "w1": weight(16, 16, 3, 3),
+        "b1": numbers(16),
+        "w2": weight(16, 16, 3, 3, seed=1),
+        "w3": weight(32, 16, 3, 3),
+        "w4": weight(10, 32),
+        "b4": numbers(10),
+    },
+)
+IMAGES = feeds_of(12, x=(2, 16, 8, 8))

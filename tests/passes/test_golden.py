@@ -4,6 +4,7 @@ from pathlib import Path
 
 import onnx
 import pytest
+from quantizing import CONVNET, IMAGES, quantized
 
 from onnxcomp import Context, load_model
 from onnxcomp.graph import model_proto
@@ -39,3 +40,12 @@ def test_golden(models, one, name):
     one.apply(model, Context())
     text = "\n".join(listing(model_proto(model).graph)) + "\n"
     assert text == (FOLDER / f"{one.name}-{name}.txt").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("mode", ["static", "dynamic"])
+def test_golden_quantized(models, mode):
+    # Whether a mean is corrected depends on the data, and the ranges on what was measured.
+    proto, feeds = (CONVNET, IMAGES) if mode == "static" else (models["mlp"].proto, None)
+    result, _ = quantized(proto, feeds, mode=mode, ranges="minmax", keep_float="0")
+    text = "\n".join(listing(onnx.load_from_string(result).graph)) + "\n"
+    assert text == (FOLDER / f"quantize-{mode}.txt").read_text(encoding="utf-8")

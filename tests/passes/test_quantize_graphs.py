@@ -214,3 +214,33 @@ def test_weights_that_stay_float_are_shielded_from_the_optimiser(monkeypatch, is
     difference = apart(run(result, IMAGES), run(result, IMAGES, optimize=False))
     assert (difference < 0.01) if is_shielded else (difference > 0.05)
     assert operators(result)["Clip"] == int(is_shielded)
+
+
+@pytest.mark.xfail(
+    strict=True, reason="ONNX Runtime makes a Gemm of it, whose float bias it does not fuse"
+)
+@pytest.mark.parametrize("addend", ["b", "MatMul"])
+def test_a_plain_matrix_product_with_an_addition_becomes_one(tmp_path, addend):
+    other = "o = MatMul(x, v)  " if addend == "MatMul" else "o = Identity(b)  "
+    proto = built(
+        f"(float[N,64] x) => (float[N,64] y) {{ {other} a = MatMul(x, w)  y = Add(a, o) }}",
+        {"w": matrix(64, 64), "v": matrix(64, 64, 1), "b": numbers(64)},
+    )
+    result, _ = quantized(proto, FLAT, mode="static")
+    assert not fused_operators(result, tmp_path)["DequantizeLinear"]
+
+
+@pytest.mark.xfail(
+    strict=True, reason="ONNX Runtime fuses no layer whose Relu something but a rounding reads"
+)
+@pytest.mark.parametrize("then", ["Tanh(t)", "MatMul(t, v)"])
+def test_a_rectifier_that_floats_read(tmp_path, then):
+    # On the grid, so that no mean is corrected: an addition before the Relu makes it another case.
+    w = np.clip(np.rint(300 * matrix(64, 64)), -127, 127)
+    w[0] = 127
+    proto = built(
+        f"(float[N,L,64] x) => (float[N,L,64] y) {{ a = MatMul(x, w)  t = Relu(a)  y = {then} }}",
+        {"w": w / np.float32(2048), "v": matrix(64, 64, 1)},
+    )
+    result, _ = quantized(proto, ROWS, mode="static", ranges="minmax", exclude=("v",))
+    assert not fused_operators(result, tmp_path)["DequantizeLinear"]

@@ -43,12 +43,11 @@ def test_random_models(seed):
     feeds = random_feeds(proto, seed, FEEDS)
     for mode in ("static", "dynamic"):
         close(proto, feeds, 15, mode=mode, min_elements=64)
-    for place in (seed, seed + 3):
-        name = TYPES[place % len(TYPES)]
-        close(proto, feeds, LEAST_SNR[name], mode="weights", weight_type=name, min_elements=64)
+    name = TYPES[seed % len(TYPES)]
+    close(proto, feeds, LEAST_SNR[name], mode="weights", weight_type=name, min_elements=64)
 
 
-@pytest.mark.parametrize("seed", range(40, 44))
+@pytest.mark.parametrize("seed", range(42, 45))
 @pytest.mark.parametrize(
     ("options", "least_snr"),
     [

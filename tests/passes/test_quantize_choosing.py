@@ -1,0 +1,194 @@
+"""What auto takes, statistics instead of data, selections, and the same bytes each time."""
+
+import json
+
+import numpy as np
+import onnx
+import pytest
+from quantizing import (
+    CONVNET,
+    IMAGES,
+    built,
+    context_of,
+    feeds_of,
+    matrix,
+    operators,
+    quantized,
+    run,
+    snr,
+)
+
+from onnxcomp import Settings, benchmarking, compress, load_model
+from onnxcomp.graph import model_bytes
+from onnxcomp.pipeline import Context, parse_recipe
+from onnxcomp.runtime import open_session, read_samples
+from onnxcomp.statistics import load_statistics, observe
+from passes import Quantize
+from passes.quantize import choosing
+
+ROWS = feeds_of(12, x=(2, 5, 48))
+NET = built(
+    """(float[N,L,48] x) => (float[N,L,40] y) {
+        a = MatMul(x, w1)  b = Tanh(a)  c = MatMul(b, w2)  d = Sigmoid(c)  y = MatMul(d, w3) }""",
+    {"w1": matrix(48, 64), "w2": matrix(64, 48), "w3": matrix(48, 40)},
+)
+MODES = {
+    "static": ("QuantizeLinear",),
+    "dynamic": ("DynamicQuantizeLinear",),
+    "weights": (),
+}
+
+
+@pytest.fixture
+def ratios(monkeypatch):
+    """Latencies that auto measures: a ratio for each trial but the last."""
+    given = []
+    monkeypatch.setattr(choosing, "_latency_ratio", lambda *_: given.pop(0))
+    return given
+
+
+def decided(feeds):
+    """Return what auto makes, and the one pass that it says does the same."""
+    told = []
+    context = context_of(NET, feeds, decide=lambda passes: told.append(tuple(passes)))
+    result, verdicts = quantized(NET, context=context)
+    ((chosen,),) = told
+    return result, verdicts, chosen
+
+
+@pytest.mark.parametrize(
+    ("measured", "mode"),
+    [
+        ([0.5, 0.6], "static"),
+        ([0.6, 0.5], "dynamic"),
+        ([np.inf, 0.9], "dynamic"),
+        ([0.9, np.inf], "static"),
+        ([1.2, 1.1], "weights"),
+        ([np.inf, np.inf], "weights"),
+    ],
+)
+def test_the_fastest_is_kept(ratios, measured, mode):
+    ratios += measured
+    result, verdicts, chosen = decided(ROWS)
+    assert chosen.mode == mode
+    expected, of_trial = quantized(NET, ROWS, mode=mode)
+    assert (result, verdicts) == (expected, of_trial)
+
+
+def test_without_data_weights_are_stored():
+    result, _, chosen = decided(None)
+    assert chosen.mode == "weights"
+    assert result == quantized(NET, mode="weights")[0]
+
+
+@pytest.mark.parametrize("floor", [None, 40.0])
+@pytest.mark.parametrize("measured", [[0.5, 0.6], [0.6, 0.5]])
+def test_the_recipe_gives_the_same_bytes(ratios, measured, floor):
+    ratios += measured
+    settings = Settings(bench=False)
+    context = {"min_snr": floor} if floor else {}
+    model, told = load_model(NET), []
+    samples = context_of(NET, ROWS).samples
+    Quantize().apply(model, Context(samples, decide=told.extend, **context))
+    (chosen,) = told
+    again = load_model(NET)
+    chosen.apply(again, Context(samples))
+    assert model_bytes(again) == model_bytes(model)
+    ratios += measured
+    found = compress(NET, [Quantize()], data=ROWS, settings=settings)
+    recipe = json.loads(found.graph.metadata["onnxcomp.recipe"])
+    assert found.report.steps[0].status == "applied"
+    replayed = compress(NET, parse_recipe(recipe), data=ROWS, settings=settings)
+    assert replayed.to_bytes() == found.to_bytes()
+
+
+def test_the_recipe_makes_a_quantized_model_float_first(ratios):
+    once, _ = quantized(NET, ROWS, mode="static")
+    samples = context_of(NET, ROWS).samples
+    ratios += [0.5, 0.6]
+    model, told = load_model(once), []
+    Quantize(requantize=True).apply(model, Context(samples, decide=told.extend))
+    (chosen,) = told
+    again = load_model(once)
+    chosen.apply(again, Context(samples))
+    assert model_bytes(again) == model_bytes(model)
+
+
+def test_measured_for_real(monkeypatch):
+    monkeypatch.setattr(benchmarking, "_LEAST_SECONDS", 0.0)
+    monkeypatch.setattr(benchmarking, "peak_memory", lambda *_, **__: 0)
+    result, _, chosen = decided(ROWS)
+    assert result == quantized(NET, ROWS, mode=chosen.mode)[0]
+    ratio = choosing._latency_ratio(
+        NET.SerializeToString(), NET.SerializeToString(), context_of(NET, ROWS).samples, 22.0
+    )
+    # No model is faster than itself.
+    assert ratio == np.inf
+
+
+def test_what_is_not_exact_enough_is_not_kept():
+    source = NET.SerializeToString()
+    result, _ = quantized(NET, ROWS, mode="static")
+    samples = context_of(NET, ROWS).samples
+    assert choosing._latency_ratio(source, result, samples, 90.0) == np.inf
+
+
+@pytest.mark.parametrize(("proto", "feeds"), [(NET, ROWS), (CONVNET, IMAGES)], ids=["net", "conv"])
+def test_statistics_are_enough(tmp_path, proto, feeds):
+    session = open_session(proto.SerializeToString(), threads=1)
+    model, path = load_model(proto), tmp_path / "statistics"
+    observe(model, read_samples(feeds, session.inputs)).save(path)
+    context = Context(statistics=load_statistics(path, load_model(proto)))
+    result, verdicts = quantized(proto, context=context, mode="static", ranges="mse")
+    assert snr(run(proto, feeds), run(result, feeds)) > 30
+    with_data, others = quantized(proto, feeds, mode="static", ranges="mse", keep_float="0")
+    assert operators(result) == operators(with_data)
+    assert {name: each.verdict for name, each in verdicts.items()} == {
+        name: each.verdict for name, each in others.items()
+    }
+    for name in ("w1", "w2", "w3"):
+        assert verdicts[name].reason.startswith("int8, computed with integers; ")
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("sequential", [False, True])
+def test_the_same_each_time(mode, sequential):
+    results = {quantized(NET, ROWS, mode=mode, sequential=sequential)[0] for _ in range(2)}
+    results |= {quantized(NET, ROWS, mode=mode, sequential=sequential, requantize=True)[0]}
+    assert len(results) == 1
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize(
+    ("options", "chosen"),
+    [
+        ({"include": ("w1",)}, {"w1"}),
+        ({"exclude": ("w1",)}, {"w2", "w3"}),
+        ({"include": ("w*",), "exclude": ("w2", "w3")}, {"w1"}),
+        ({"include": ("v*",)}, set()),
+        ({"min_elements": 3000}, {"w1", "w2"}),
+    ],
+    ids=["include", "exclude", "both", "none", "large"],
+)
+def test_selections(mode, options, chosen):
+    result, verdicts = quantized(NET, ROWS, mode=mode, **options)
+    assert {name for name, each in verdicts.items() if each.verdict == "changed"} == chosen
+    values = {
+        each.name: onnx.numpy_helper.to_array(each)
+        for each in onnx.load_from_string(result).graph.initializer
+    }
+    for each in NET.graph.initializer:
+        if each.name not in chosen:
+            assert np.array_equal(values[each.name], onnx.numpy_helper.to_array(each))
+    for op in MODES[mode]:
+        assert operators(result)[op] == len(chosen)
+
+
+def test_progress(ratios):
+    ratios += [0.5, 0.6]
+    for mode in (*MODES, "auto"):
+        told = []
+        context = context_of(NET, ROWS, progress=told.append)
+        quantized(NET, context=context, mode=mode)
+        assert told == sorted(told)
+        assert told[-1] == pytest.approx(1)
