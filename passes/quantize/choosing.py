@@ -61,6 +61,7 @@ def fastest(
     if best is None:
         best = _applied(last, model, context.part(len(ways) / (len(ways) + 1), 1))
     model.__dict__.update(best.result.__dict__)
+    context.progress(1.0)
     context.decide((best.chosen,))
     return best.verdicts
 

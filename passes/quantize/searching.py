@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 MOST_WORK = 2e9
 """Rounded elements of all trials together: with more of them, fewer samples are tried."""
 
-LEAST_SAMPLES, MOST_SAMPLES = 2, 16
+LEAST_SAMPLES, MOST_SAMPLES = 6, 16
 
 STEPS = (0.0, 0.5, 1.0)
 """From the end of a grid (0) to the extreme that was observed (1)."""
@@ -39,6 +39,9 @@ SHARES = (1.0, 0.6)
 
 PARTS = (0.3, 0.6, 1.0)
 """Of the progress: when observing is done, when the first grids are measured, and all."""
+
+CLEARLY = 0.8
+"""Another range has to leave this part of the error, or less: few samples tell no finer."""
 
 WORTHWHILE = 0.03
 """Other ranges are tried for tensors that cause this share of the error, or more."""
@@ -124,7 +127,7 @@ def find_grids(model: Model, plan: Plan, search: Search, context: Context) -> li
                 seen,
                 seen.count // batches,
                 search.grid(seen, rounded),
-                readers if search.method == "output" and smooths(rounded, readers) else [],
+                readers if search.method == "output" and smooths(rounded, readers, seen) else [],
             )
         )
     if context.samples is not None:
@@ -204,7 +207,7 @@ def _measure(
     ]
     for (place, grid, divisors), error in zip(trials, errors(trials, *PARTS[1:]), strict=True):
         each = found[place]
-        if error < each.error:
+        if error < CLEARLY * each.error:
             each.grid, each.divisors, each.error = grid, divisors, error
 
 

@@ -30,11 +30,15 @@ LARGEST_FACTOR = 1e3
 LAST = Features(-1)
 
 
-def smooths(rounded: Rounded, readers: Sequence[Layer]) -> bool:
-    """Whether an activation may be smoothed: its last axis is what all its readers sum over."""
+def smooths(rounded: Rounded, readers: Sequence[Layer], observed: Range) -> bool:
+    """Whether an activation may be smoothed: its last axis is what all its readers sum over.
+
+    What a channel reaches to is only known where it was seen about as often as there are channels.
+    """
     return (
         not rounded.is_given
         and bool(readers)
+        and observed.count >= len(observed.channels) ** 2
         and all(len(layer.uses) == 1 and layer.uses[0].view == LAST for layer in readers)
     )
 
