@@ -28,6 +28,12 @@ def moments(ends=((-3, 5), (-70, 20))):
     return seen
 
 
+def seen_often(channels, times=512):
+    seen = Range()
+    seen.add(np.ones((times, channels), np.float32))
+    return seen
+
+
 def rounded_of(model, layer):
     return Rounded(layer.uses[0].tensors[0], model, layer.weight.dtype)
 
@@ -47,7 +53,8 @@ def test_the_model_gives_the_same(body, w):
     model = load_model(proto)
     (layer,) = [each for each in layers(model) if each.name == "w"]
     rounded = rounded_of(model, layer)
-    assert smooths(rounded, [layer])
+    assert smooths(rounded, [layer], seen_often(64))
+    assert not smooths(rounded, [layer], seen_often(64, times=8))
     smooth(rounded, [layer], np.geomspace(0.01, 100, 64, dtype=np.float32))
     result = model_bytes(model)
     onnx.checker.check_model(result, full_check=True)
@@ -73,7 +80,7 @@ def test_what_is_not_smoothed(body):
     }
     model = load_model(built(f"(float[N,64] x) => (float[A,B] y) {{ {body} }}", tensors))
     (layer,) = layers(model)
-    assert not smooths(rounded_of(model, layer), [layer])
+    assert not smooths(rounded_of(model, layer), [layer], seen_often(64))
 
 
 def test_what_integers_gave_is_not_smoothed():
@@ -81,7 +88,7 @@ def test_what_integers_gave_is_not_smoothed():
     found = [each for each in layers(model) if each.name == "wq"]
     rounded = rounded_of(model, found[0])
     rounded.is_given = True
-    assert not smooths(rounded, found)
+    assert not smooths(rounded, found, seen_often(64))
 
 
 def test_factors_make_channels_alike():
