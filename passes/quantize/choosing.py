@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from onnxcomp.verdicts import Verdict
 
 COMPARED = 16
-"""Samples on which results are compared, none of which a repair is made from."""
+"""Samples on which results are compared; no repair is made from them, but ranges are."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,7 +85,7 @@ def _applied(one: Pass, model: Model, context: Context) -> _Trial:
 
 
 def _worst_snr(source: bytes, result: bytes, samples: Samples) -> float:
-    """Return the SNR of the worst output on samples that nothing was made from, in dB."""
+    """Return the SNR of the worst output on samples that no weight was repaired on, in dB."""
     unseen = held_out_samples(samples, COMPARED)
     first, second = open_session(source), open_session(result)
     sums = [OutputSums.of(port) for port in first.outputs]

@@ -42,8 +42,8 @@ class Quantize(Pass):
     """Quantize: compute with integers where that is faster, and store weights as integers.
 
     ``static`` rounds activations to grids that calibration data finds; ``dynamic`` finds them at
-    every run, for matrix products; ``weights`` only stores weights as integers; ``auto`` makes all
-    three and takes the fastest that keeps the outputs. Layers whose rounding costs much, or that a
+    every run, for matrix products; ``weights`` only stores weights as integers; ``auto`` tries
+    the first two and takes the fastest that keeps the outputs, else the third. Layers whose rounding costs much, or that a
     provider does not compute faster, stay float and store their weights as integers.
 
     Methods: ranges by output error; SmoothQuant (Xiao et al., 2023); error feedback (GPTQ,
