@@ -43,8 +43,9 @@ class Quantize(Pass):
 
     ``static`` rounds activations to grids that calibration data finds; ``dynamic`` finds them at
     every run, for matrix products; ``weights`` only stores weights as integers; ``auto`` tries
-    the first two and takes the fastest that keeps the outputs, else the third. Layers whose rounding costs much, or that a
-    provider does not compute faster, stay float and store their weights as integers.
+    the first two and takes the fastest that keeps the outputs, else the third. Layers whose
+    rounding costs much, or that a provider does not compute faster, stay float and store their
+    weights as integers.
 
     Methods: ranges by output error; SmoothQuant (Xiao et al., 2023); error feedback (GPTQ,
     Frantar et al., 2022); bias correction (Nagel et al., 2019).
