@@ -22,7 +22,7 @@ from onnxcomp.graph.overriding import override
 from onnxcomp.graph.rewriting import Load, rewritten
 from onnxcomp.graph.saving import save_model
 from onnxcomp.graph.values import Constant, DecodedValues, SparseTensorValues, StoreValues
-from onnxcomp.graph.weights import Weight, weights
+from onnxcomp.graph.weights import Weight, overridable, weights
 from onnxcomp.graph.writing import count_bytes
 
 __all__ = [
@@ -47,6 +47,7 @@ __all__ = [
     "model_bytes",
     "model_proto",
     "ordered",
+    "overridable",
     "override",
     "raise_opset",
     "read_by",

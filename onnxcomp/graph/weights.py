@@ -182,7 +182,7 @@ def weights(model: Model) -> Iterator[Weight]:
     Weight-like is what is not a lone number and is float, or quantized already, or in a store.
     """
     outputs = {id(each) for scope in model.all_scopes() for each in scope.outputs}
-    overridable = _overridable(model)
+    open_names = overridable(model)
     for top in (model, *model.local_functions):
         for scope in top.scopes():
             for constant in scope.constants:
@@ -193,7 +193,7 @@ def weights(model: Model) -> Iterator[Weight]:
                     "" if top is model else top.name,
                     top.opset,
                     id(constant) in outputs,
-                    scope is model and constant.name in overridable,
+                    scope is model and constant.name in open_names,
                 )
                 if _is_weight_like(weight):
                     yield weight
@@ -208,7 +208,7 @@ def _is_weight_like(weight: Weight) -> bool:
     return weight.dtype in FLOATS or is_quantized
 
 
-def _overridable(model: Model) -> set[str]:
+def overridable(model: Model) -> set[str]:
     """Names of initializers that are inputs too; before IR version 4 all are, and none changes."""
     if model.header.ir_version < 4:  # noqa: PLR2004 - the version of the specification
         return set()

@@ -18,6 +18,7 @@ from onnxcomp.graph import (
     weights,
 )
 from onnxcomp.pipeline import Pass, Stage, skip
+from passes.simplify.activations import write_hard_sigmoids
 from passes.simplify.ledger import Ledger
 from passes.simplify.normalisation import fold_normalisations
 from passes.simplify.optimizer import RANDOM, optimize
@@ -53,8 +54,9 @@ class Simplify(Pass):
     """Fold constants and BatchNormalization; remove no-ops, duplicates and dead nodes.
 
     Whatever is computed of constants alone is computed once, where that does not make the file
-    larger, so that weights are read by the layers that they belong to. Functions of the model are
-    kept to rounding. What is kept in a store stays in it.
+    larger, so that weights are read by the layers that they belong to. Hard sigmoids and hard
+    swishes in pieces become HardSigmoid. Functions of the model are kept to rounding. What is kept
+    in a store stays in it.
     """
 
     name: ClassVar[str] = "simplify"
@@ -77,6 +79,7 @@ class Simplify(Pass):
         simple, complaint = _optimized(model, may_change)
         context.progress(OPTIMIZED)
         fold_normalisations(simple, may_change, ledger)
+        write_hard_sigmoids(simple)
         _share_identical(simple, may_change, ledger)
 
         def why_kept(weight: Weight) -> str:
