@@ -4,23 +4,27 @@ from __future__ import annotations
 
 from functools import partial
 from math import prod
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from onnxcomp.graph import (
+    Constant,
     SparseTensorValues,
     copy_model,
     count_bytes,
     merge_identical,
+    overridable,
     rewritten,
     store_of,
     weights,
 )
 from onnxcomp.pipeline import Pass, Stage, skip
 from passes.simplify.activations import write_hard_sigmoids
+from passes.simplify.affine import Place
+from passes.simplify.folding import fold_backward
+from passes.simplify.forwarding import fold_forward
 from passes.simplify.ledger import Ledger
-from passes.simplify.normalisation import fold_normalisations
 from passes.simplify.optimizer import RANDOM, optimize
 
 if TYPE_CHECKING:
@@ -28,7 +32,7 @@ if TYPE_CHECKING:
 
     import onnx_graphsurgeon as gs
 
-    from onnxcomp.graph import Constant, Model, Weight
+    from onnxcomp.graph import Model, Weight
     from onnxcomp.pipeline import Context
     from onnxcomp.verdicts import Verdict
 
@@ -45,6 +49,9 @@ LONGEST_REASON = 200
 
 MOST_GROWTH = 4096
 """Bytes by which the file may grow: names and shapes, and never a weight."""
+
+FIRST_OPSET = 7
+"""Before, attributes told training from inference, and how operands are broadcast."""
 
 FIRST_DROPOUT, FIRST_DROPOUT_WITH_TRAINING = 7, 12
 """Opsets from which, and before which, Dropout does nothing in all models."""
@@ -78,8 +85,9 @@ class Simplify(Pass):
         ledger = Ledger()
         simple, complaint = _optimized(model, may_change)
         context.progress(OPTIMIZED)
-        fold_normalisations(simple, may_change, ledger)
+        # First, since a three that is added and a six that divides would be folded too.
         write_hard_sigmoids(simple)
+        _fold_scales(simple, may_change, ledger)
         _share_identical(simple, may_change, ledger)
 
         def why_kept(weight: Weight) -> str:
@@ -135,6 +143,36 @@ def _pass_dropout_through(model: Model) -> None:
                 node.op = "Identity"
                 node.attrs.clear()
                 node.outputs = node.outputs[:1]
+
+
+def _fold_scales(model: Model, may_change: Callable[[Constant], bool], ledger: Ledger) -> None:
+    """Fold scales and shifts into the layers before and after them."""
+    given = {id(each) for scope in model.all_scopes() for each in scope.outputs}
+    listed = overridable(model)
+    fixed = given | {id(each) for each in model.constants if each.name in listed}
+    names = {
+        tensor.name
+        for scope in model.all_scopes()
+        for tensors in (scope.inputs, scope.constants, *(each.outputs for each in scope.nodes))
+        for tensor in tensors
+    }
+
+    def may_fold(tensor: Any) -> bool:
+        is_plain = isinstance(tensor, Constant) and store_of(tensor) is None
+        return is_plain and id(tensor) not in fixed and may_change(tensor)
+
+    for top in (model, *model.local_functions):
+        if top.opset >= FIRST_OPSET:
+            for scope in top.scopes():
+                place = Place(scope, may_fold, names, ledger)
+                fold_backward(place)
+                fold_forward(place)
+    for scope in model.all_scopes():
+        scope.constants = [
+            each
+            for each in scope.constants
+            if each.outputs or id(each) in given or id(each.held) not in ledger.reasons
+        ]
 
 
 def _share_identical(model: Model, may_change: Callable[[Constant], bool], ledger: Ledger) -> None:
