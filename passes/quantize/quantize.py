@@ -17,6 +17,7 @@ from passes.quantize.coder import Coder
 from passes.quantize.coding import Coding
 from passes.quantize.dynamic import is_dynamic, rewrite_dynamic
 from passes.quantize.forms import WEIGHT_TYPES, Form
+from passes.quantize.products import write_gemms
 from passes.quantize.profiles import PROFILES
 from passes.quantize.quantized import check_unquantized, dequantize
 from passes.quantize.searching import Search
@@ -209,6 +210,7 @@ class Quantize(Pass):
             kept_float=None if self.keep_float == "auto" else int(self.keep_float),
             least_snr=max(self.least_snr, context.min_snr or self.least_snr),
         )
+        write_gemms(model, placement.keys)
         original = copy_model(model)
         round_activations(model, placement, kept)
         return original, dict.fromkeys(placement.keys, Form.INTEGER)

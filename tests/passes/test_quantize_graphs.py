@@ -216,9 +216,6 @@ def test_weights_that_stay_float_are_shielded_from_the_optimiser(monkeypatch, is
     assert operators(result)["Clip"] == int(is_shielded)
 
 
-@pytest.mark.xfail(
-    strict=True, reason="ONNX Runtime makes a Gemm of it, whose float bias it does not fuse"
-)
 @pytest.mark.parametrize("addend", ["b", "MatMul"])
 def test_a_plain_matrix_product_with_an_addition_becomes_one(tmp_path, addend):
     other = "o = MatMul(x, v)  " if addend == "MatMul" else "o = Identity(b)  "
