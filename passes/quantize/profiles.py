@@ -24,6 +24,8 @@ class Profile:
         gives_integers: Of ``layers``, those that have to give integers too.
         integer_bias: Of ``layers``, those whose bias has to be of integers.
         least_inputs: Fewest inputs of an output, for a layer to gain.
+        least_of_pictures: The same for a convolution of fewer than four channels, for which there
+            is a float kernel of its own; only between others that give and take integers.
         least_outputs: Fewest outputs.
         least_elements: Fewest elements of a weight: rounding what it is multiplied with takes some
             hundred bytes, and time.
@@ -43,6 +45,7 @@ class Profile:
     gives_integers: frozenset[str] = frozenset({"Conv"})
     integer_bias: frozenset[str] = frozenset({"Conv", "Gemm"})
     least_inputs: int = 16
+    least_of_pictures: int = 64
     least_outputs: int = 8
     least_elements: int = 1024
     groups: bool = False
@@ -68,6 +71,7 @@ PROFILES: Mapping[str, Profile] = {
         gives_integers=frozenset(),
         integer_bias=frozenset(),
         least_inputs=1,
+        least_of_pictures=1,
         least_outputs=1,
         groups=True,
     ),
@@ -75,6 +79,7 @@ PROFILES: Mapping[str, Profile] = {
         frozenset({"Conv", "Gemm", "MatMul", "ConvTranspose"}),
         gives_integers=frozenset(),
         integer_bias=frozenset(),
+        least_of_pictures=1,
         groups=True,
         activations="int8",
     ),
@@ -82,10 +87,15 @@ PROFILES: Mapping[str, Profile] = {
         frozenset({"Conv", "Gemm", "MatMul"}),
         gives_integers=frozenset(),
         integer_bias=frozenset(),
+        least_of_pictures=1,
         groups=True,
         activations="int8",
     ),
     "generic": Profile(
-        frozenset({"Conv", "Gemm", "MatMul"}), least_inputs=1, least_outputs=1, groups=True
+        frozenset({"Conv", "Gemm", "MatMul"}),
+        least_inputs=1,
+        least_of_pictures=1,
+        least_outputs=1,
+        groups=True,
     ),
 }

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 ACTIVATIONS_SHARE = 0.5
 """Of the error that is allowed; the rest is left to weights and to what does not add up."""
 
+PICTURE = 4
+"""Channels of which a convolution with fewer reads a picture."""
+
 PLAIN = {"alpha": 1.0, "beta": 1.0, "transA": 0}
 """Attributes of a Gemm that integer kernels do not know, with the values that they take."""
 
@@ -61,8 +64,9 @@ def _outputs(layer: Layer) -> int:
 
 def _gains(layer: Layer, profile: Profile) -> bool:
     groups, outputs, inputs = layer.form.matrices
+    is_first = "Conv" in layer.weight.op_types and layer.weight.shape[1] < PICTURE
     is_large = (
-        inputs >= profile.least_inputs
+        inputs >= (profile.least_of_pictures if is_first else profile.least_inputs)
         and outputs >= profile.least_outputs
         and layer.weight.size >= profile.least_elements
     )

@@ -212,7 +212,16 @@ def test_gemm(layer, bias, is_integer):
     assert bool(found.keys) == is_integer
 
 
-@pytest.mark.parametrize(("shape", "is_integer"), [((32, 3, 3, 3), False), ((32, 16, 3, 3), True)])
+@pytest.mark.parametrize(
+    ("shape", "is_integer"),
+    [
+        ((32, 3, 3, 3), False),
+        ((64, 3, 3, 3), False),
+        ((64, 3, 7, 7), True),
+        ((32, 4, 3, 3), True),
+        ((32, 16, 3, 3), True),
+    ],
+)
 def test_a_first_layer_of_three_channels_stays_float(shape, is_integer):
     signature = f"(float[N,{shape[1]},8,8] x) => (float[N,C,H,W] y)"
     found, _ = placed(signature, f"c = {SAME}(x, w)  y = Tanh(c)", w=weight(*shape))
