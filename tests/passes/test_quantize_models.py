@@ -76,7 +76,7 @@ TENSORS = {
 
 
 @pytest.mark.parametrize("mode", ["static", "dynamic", "weights"])
-@pytest.mark.parametrize("opset", [9, 11, 13, 17, 21])
+@pytest.mark.parametrize("opset", [9, 11, 13, 17, 21, 23, 24])
 def test_opsets(mode, opset):
     body = DENSE.replace("TYPE", "float").replace("BATCH", "N")
     proto = built(body, TENSORS, opset=opset, ir_version=10 if opset > 20 else 7)
