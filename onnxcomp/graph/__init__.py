@@ -21,7 +21,13 @@ from onnxcomp.graph.order import ordered, read_by
 from onnxcomp.graph.overriding import override
 from onnxcomp.graph.rewriting import Load, rewritten
 from onnxcomp.graph.saving import save_model
-from onnxcomp.graph.values import Constant, DecodedValues, SparseTensorValues, StoreValues
+from onnxcomp.graph.values import (
+    Constant,
+    DecodedValues,
+    SparseTensorValues,
+    StoreValues,
+    is_fixed,
+)
 from onnxcomp.graph.weights import Weight, weights
 from onnxcomp.graph.writing import count_bytes
 
@@ -41,6 +47,7 @@ __all__ = [
     "count_bytes",
     "expose",
     "fingerprint",
+    "is_fixed",
     "load_model",
     "merge_constants",
     "merge_identical",

@@ -8,7 +8,7 @@ import ml_dtypes
 import numpy as np
 
 from onnxcomp.errors import OptionError
-from onnxcomp.graph import Constant, store_of, weights
+from onnxcomp.graph import Constant, is_fixed, store_of, weights
 from onnxcomp.stores import AffineStore
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ def _is_given(node: gs.Node, scope: Graph) -> bool:
 def _take_out(node: gs.Node, scope: Graph) -> None:
     codes, result = node.inputs[0], node.outputs[0]
     maker = codes.inputs[0] if codes.inputs else None
-    if isinstance(codes, Constant) and all(isinstance(each, Constant) for each in node.inputs):
+    if is_fixed(codes) and all(is_fixed(each) for each in node.inputs if each.name):
         new = Constant(result.name, _decoded(node))
     elif maker is not None and maker.op == "QuantizeLinear":
         new = maker.inputs[0]

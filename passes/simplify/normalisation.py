@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from onnxcomp.graph import Constant, store_of
+from onnxcomp.graph import Constant, is_fixed, store_of
 
 if TYPE_CHECKING:
     import onnx_graphsurgeon as gs
@@ -45,8 +45,8 @@ def fold_normalisations(model: Model, may_change: Test, ledger: Ledger) -> None:
     """Fold every BatchNormalization of a model that can be.
 
     It stays where it is in training, where its input has other readers, where it or the layer
-    before it has parameters that are computed, stored or must not change, and where another layer
-    reads the same weight.
+    before it has parameters that are computed, stored, may be overridden by a caller or must not
+    change, and where another layer reads the same weight.
 
     Args:
         model: The model; changed in place.
@@ -62,7 +62,7 @@ def fold_normalisations(model: Model, may_change: Test, ledger: Ledger) -> None:
     }
 
     def may_fold(tensor: Any) -> bool:
-        is_plain = isinstance(tensor, Constant) and store_of(tensor) is None
+        is_plain = is_fixed(tensor) and store_of(tensor) is None
         return is_plain and id(tensor) not in outputs and may_change(tensor)
 
     for top in (model, *model.local_functions):

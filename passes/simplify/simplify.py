@@ -12,6 +12,7 @@ from onnxcomp.graph import (
     SparseTensorValues,
     copy_model,
     count_bytes,
+    is_fixed,
     merge_identical,
     rewritten,
     store_of,
@@ -140,7 +141,8 @@ def _share_identical(model: Model, may_change: Callable[[Constant], bool], ledge
         for weight in weights(model)
         if store_of(weight.tensor) is None
         and may_change(weight.tensor)
-        and not (weight.is_output or weight.may_be_overridden)
+        and is_fixed(weight.tensor)
+        and not weight.is_output
         and not isinstance(weight.tensor.held, SparseTensorValues)
     ]
     for kept, gone in merge_identical(model, candidates):

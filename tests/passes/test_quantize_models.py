@@ -89,6 +89,14 @@ def test_opsets(mode, opset):
     }
 
 
+def test_initializers_are_inputs_no_more_where_a_caller_might_override_them(models):
+    small = models["opset_9"]
+    result, _ = quantized(small.proto, mode="weights", weight_type="int4", block_size=16)
+    proto = onnx.load_from_string(result)
+    assert proto.ir_version >= 4
+    assert [each.name for each in proto.graph.input] == ["x"]
+
+
 @pytest.mark.parametrize("options", [{"mode": "static"}, {"mode": "dynamic"}, {"mode": "weights"}])
 @pytest.mark.parametrize(("name", "dtype"), [("float16", np.float16), ("double", np.float64)])
 def test_other_types_are_stored(options, name, dtype):

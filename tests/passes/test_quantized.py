@@ -104,6 +104,17 @@ def test_a_stranger_once_more(nodes, mode):
         assert not operators(result)["QuantizeLinear"]
 
 
+def test_codes_that_a_caller_may_override_stay():
+    proto, _ = foreign()
+    proto.graph.input.append(
+        onnx.helper.make_tensor_value_info("v8", onnx.TensorProto.INT8, (64, 40))
+    )
+    result, _ = quantized(proto, mode="weights", requantize=True, exclude=("v8",))
+    feed, codes = feeds_of(1, x=(4, 48))[0], np.zeros((64, 40), np.int8)
+    (given,) = run(result, [{**feed, "v8": codes}])
+    assert not given["y"].any()
+
+
 def test_our_own_once_more():
     once, _ = quantized(NET, ROWS, mode="static")
     again, verdicts = quantized(onnx.load_from_string(once), ROWS, mode="static", requantize=True)
