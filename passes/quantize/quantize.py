@@ -34,6 +34,9 @@ LEAST_GAIN = 1.5
 MARGINS = (3.0, 6.0)
 """What is asked beyond the least SNR, in dB, where a result has missed it."""
 
+OPSETS = {"static": 13, "dynamic": 11, "weights": 7}
+"""Those that have scales of channels, DynamicQuantizeLinear, and a Mul that broadcasts."""
+
 STEP = 0.5
 """The share of the progress that rounding activations takes."""
 
@@ -143,7 +146,7 @@ class Quantize(Pass):
         if self.mode == "auto":
             return self._auto(model, context)
         kind, profile = WEIGHT_TYPES[self.weight_type], PROFILES[self.profile]
-        raise_opset(model, kind.opset if self.block_size else 13)
+        raise_opset(model, self._least_opset(model))
         weights, skipped = self._suitable(model)
         coding = Coding(
             kind, self.weight_type, profile.largest_code, self.block_size, self.power_of_two
@@ -156,6 +159,16 @@ class Quantize(Pass):
         rewrite_dynamic(model, of_form[Form.DYNAMIC])
         context.progress(1.0)
         return [*skipped, *verdicts]
+
+    def _least_opset(self, model: Model) -> int:
+        """Return the opset that has the operators that the mode writes."""
+        if self.mode == "weights" and any(
+            each.weight.unsuitable is None and self.selects(each.name)
+            for each in layers(model)
+            if self._is_in_blocks(each)
+        ):
+            return WEIGHT_TYPES[self.weight_type].opset
+        return OPSETS[self.mode]
 
     def _suitable(self, model: Model) -> tuple[list[Weight], list[Verdict]]:
         weights, skipped = self.candidates(model)

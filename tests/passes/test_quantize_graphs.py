@@ -123,7 +123,11 @@ def test_scales_of_activations_are_numbers_and_biases_integers():
     ("opset", "options", "expected"),
     [
         (11, {"mode": "static"}, 13),
-        (11, {"mode": "dynamic"}, 13),
+        (9, {"mode": "dynamic"}, 11),
+        (9, {"mode": "weights"}, 9),
+        (9, {"mode": "weights", "weight_type": "int4"}, 9),
+        (6, {"mode": "weights", "weight_type": "float16"}, 7),
+        (17, {"mode": "weights", "block_size": 32, "exclude": ("other",)}, 21),
         (17, {"mode": "static"}, 17),
         (17, {"mode": "weights", "weight_type": "int4"}, 17),
         (17, {"mode": "weights", "weight_type": "int4", "block_size": 32}, 21),
@@ -140,6 +144,16 @@ def test_the_opset_is_raised_as_needed(opset, options, expected):
     result, verdicts = quantized(proto, ROWS, **options)
     assert verdicts["w"].verdict == "changed"
     assert onnx.load_from_string(result).opset_import[0].version == expected
+
+
+def test_the_opset_is_not_raised_for_blocks_that_there_are_not():
+    proto = built(
+        "(float[N,16,8,8] x) => (float[N,32,8,8] y) { y = Conv(x, w) }",
+        {"w": weight(32, 16, 1, 1)},
+    )
+    result, verdicts = quantized(proto, mode="weights", block_size=16)
+    assert verdicts["w"].verdict == "changed"
+    assert onnx.load_from_string(result).opset_import[0].version == 17
 
 
 @pytest.mark.parametrize(

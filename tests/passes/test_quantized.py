@@ -66,7 +66,7 @@ def foreign(**parts):
         ({"mode": "static", "include": ("w2", "w4")}, "'w2', 'w4' are"),
         (
             {"mode": "dynamic"},
-            "'w1.codes', 'w1.zero_point', 'w2.codes' and 5 more are",
+            "'w1.codes', 'w2.codes', 'w3.codes' and 1 more are",
         ),
     ],
     ids=str,
