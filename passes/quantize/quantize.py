@@ -37,6 +37,9 @@ MARGINS = (3.0, 6.0)
 OPSETS = {"static": 13, "dynamic": 11, "weights": 7}
 """Those that have scales of channels, DynamicQuantizeLinear, and a Mul that broadcasts."""
 
+BLOCK_TYPES = {"int8", "int4", "uint4", "int2"}
+"""Of weights that MatMulNBits multiplies."""
+
 STEP = 0.5
 """The share of the progress that rounding activations takes."""
 
@@ -62,16 +65,19 @@ class Quantize(Pass):
         Field(description="What is rounded; static needs data, auto without is weights."),
     ] = "auto"
     weight_type: Annotated[
-        Literal["int8", "int16", "int4", "int2", "ternary", "binary", "float16"],
-        Field(description="Type of weights whose layers compute with floats."),
+        Literal["int8", "int16", "int4", "uint4", "int2", "ternary", "binary", "float16"],
+        Field(
+            description="Type of weights whose layers compute with floats; uint4 has a zero point "
+            "for each block, and is int4 where there are none."
+        ),
     ] = "int8"
     block_size: Annotated[
         int,
         Field(
             ge=0,
             le=256,
-            description="Inputs that share a scale, for MatMul that multiplies int8, int4 or int2 "
-            "blocks as they are (weights); 0 for a scale per output channel.",
+            description="Inputs that share a scale, for MatMul that multiplies int8, int4, uint4 "
+            "or int2 blocks as they are (weights); 0 for a scale per output channel.",
         ),
     ] = 0
     ranges: Annotated[
@@ -123,10 +129,15 @@ class Quantize(Pass):
     def model_post_init(self, context: Any, /) -> None:
         """Refuse combinations that cannot be stored."""
         del context
-        if self.block_size and self.weight_type not in {"int8", "int4", "int2"}:
+        if self.block_size and self.weight_type not in BLOCK_TYPES:
             raise OptionError(
-                f"{self.name}: block_size = {self.block_size} needs weight_type int8, int4 or "
-                f"int2, not {self.weight_type}"
+                f"{self.name}: block_size = {self.block_size} needs weight_type int8, int4, uint4 "
+                f"or int2, not {self.weight_type}"
+            )
+        if self.weight_type == "uint4" and not self.block_size:
+            raise OptionError(
+                f"{self.name}: block_size = 0: weight_type uint4 is of blocks; give block_size, or "
+                "weight_type int4"
             )
         if self.block_size and (self.block_size < 16 or self.block_size & (self.block_size - 1)):  # noqa: PLR2004 - MatMulNBits
             raise OptionError(

@@ -131,6 +131,7 @@ def test_scales_of_activations_are_numbers_and_biases_integers():
         (17, {"mode": "static"}, 17),
         (17, {"mode": "weights", "weight_type": "int4"}, 17),
         (17, {"mode": "weights", "weight_type": "int4", "block_size": 32}, 21),
+        (17, {"mode": "weights", "weight_type": "uint4", "block_size": 32}, 21),
         (13, {"mode": "weights", "weight_type": "int2", "block_size": 16}, 25),
         (22, {"mode": "weights", "block_size": 16}, 22),
     ],
@@ -158,7 +159,14 @@ def test_the_opset_is_not_raised_for_blocks_that_there_are_not():
 
 @pytest.mark.parametrize(
     ("weight_type", "outputs", "is_in_blocks"),
-    [("int8", 48, True), ("int4", 47, True), ("int2", 48, True), ("int2", 46, False)],
+    [
+        ("int8", 48, True),
+        ("int4", 47, True),
+        ("uint4", 48, True),
+        ("uint4", 47, True),
+        ("int2", 48, True),
+        ("int2", 46, False),
+    ],
 )
 @pytest.mark.parametrize("inputs", [64, 40])
 def test_blocks_are_multiplied_as_they_are(tmp_path, weight_type, outputs, is_in_blocks, inputs):

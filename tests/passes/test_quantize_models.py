@@ -52,6 +52,7 @@ def test_random_models(seed):
     ("options", "least_snr"),
     [
         ({"mode": "weights", "weight_type": "int4", "block_size": 16}, 8),
+        ({"mode": "weights", "weight_type": "uint4", "block_size": 16}, 8),
         ({"mode": "static", "profile": "generic", "ranges": "mse"}, 25),
         ({"mode": "static", "profile": "tensorrt", "power_of_two": True}, 15),
         ({"mode": "static", "sequential": True, "profile": "avx2"}, 22),
