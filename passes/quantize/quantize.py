@@ -15,6 +15,7 @@ from passes.quantize.biases import round_biases
 from passes.quantize.choosing import fastest
 from passes.quantize.coder import Coder
 from passes.quantize.coding import Coding
+from passes.quantize.combinations import check_combination
 from passes.quantize.dynamic import is_dynamic, rewrite_dynamic
 from passes.quantize.forms import WEIGHT_TYPES, Form
 from passes.quantize.profiles import PROFILES
@@ -37,8 +38,8 @@ MARGINS = (3.0, 6.0)
 OPSETS = {"static": 13, "dynamic": 11, "weights": 7}
 """Those that have scales of channels, DynamicQuantizeLinear, and a Mul that broadcasts."""
 
-BLOCK_TYPES = {"int8", "int4", "uint4", "int2"}
-"""Of weights that MatMulNBits multiplies."""
+FIRST_OPSET_OF_16_BITS = 21
+"""Of QuantizeLinear."""
 
 STEP = 0.5
 """The share of the progress that rounding activations takes."""
@@ -80,6 +81,13 @@ class Quantize(Pass):
             "or int2 blocks as they are (weights); 0 for a scale per output channel.",
         ),
     ] = 0
+    activation_type: Annotated[
+        Literal["auto", "uint8", "int8", "uint16", "int16"],
+        Field(
+            description="Type of activations (static); auto for the one that the profile computes "
+            "fastest: uint8 on processors. Signed ones are symmetric; 16 bits need opset 21."
+        ),
+    ] = "auto"
     ranges: Annotated[
         Literal["output", "mse", "entropy", "percentile", "minmax"],
         Field(
@@ -129,20 +137,7 @@ class Quantize(Pass):
     def model_post_init(self, context: Any, /) -> None:
         """Refuse combinations that cannot be stored."""
         del context
-        if self.block_size and self.weight_type not in BLOCK_TYPES:
-            raise OptionError(
-                f"{self.name}: block_size = {self.block_size} needs weight_type int8, int4, uint4 "
-                f"or int2, not {self.weight_type}"
-            )
-        if self.weight_type == "uint4" and not self.block_size:
-            raise OptionError(
-                f"{self.name}: block_size = 0: weight_type uint4 is of blocks; give block_size, or "
-                "weight_type int4"
-            )
-        if self.block_size and (self.block_size < 16 or self.block_size & (self.block_size - 1)):  # noqa: PLR2004 - MatMulNBits
-            raise OptionError(
-                f"{self.name}: block_size = {self.block_size}: a power of two from 16 to 256"
-            )
+        check_combination(self)
 
     @property
     def needs_data(self) -> bool:
@@ -179,6 +174,8 @@ class Quantize(Pass):
             if self._is_in_blocks(each)
         ):
             return WEIGHT_TYPES[self.weight_type].opset
+        if self.mode == "static" and self._activations.itemsize > 1:
+            return FIRST_OPSET_OF_16_BITS
         return OPSETS[self.mode]
 
     def _suitable(self, model: Model) -> tuple[list[Weight], list[Verdict]]:
@@ -221,9 +218,7 @@ class Quantize(Pass):
                 f"{self.name}: mode = 'static' needs data; give --data, or use dynamic or weights"
             )
         profile = PROFILES[self.profile]
-        search = Search(
-            self.ranges, np.dtype(profile.activations), self.percentile, self.power_of_two
-        )
+        search = Search(self.ranges, self._activations, self.percentile, self.power_of_two)
         placement, kept = find_placement(
             model,
             chosen,
@@ -236,6 +231,11 @@ class Quantize(Pass):
         original = copy_model(model)
         round_activations(model, placement, kept)
         return original, dict.fromkeys(placement.keys, Form.INTEGER)
+
+    @property
+    def _activations(self) -> np.dtype[Any]:
+        fastest_type = PROFILES[self.profile].activations[0]
+        return np.dtype(fastest_type if self.activation_type == "auto" else self.activation_type)
 
     def _is_dynamic(self, layer: Layer) -> bool:
         profile, dtype = PROFILES[self.profile], layer.weight.dtype

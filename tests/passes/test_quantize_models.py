@@ -54,6 +54,7 @@ def test_random_models(seed):
         ({"mode": "weights", "weight_type": "int4", "block_size": 16}, 8),
         ({"mode": "weights", "weight_type": "uint4", "block_size": 16}, 8),
         ({"mode": "static", "profile": "generic", "ranges": "mse"}, 25),
+        ({"mode": "static", "profile": "generic", "activation_type": "int16"}, 30),
         ({"mode": "static", "profile": "tensorrt", "power_of_two": True}, 15),
         ({"mode": "static", "sequential": True, "profile": "avx2"}, 22),
     ],
