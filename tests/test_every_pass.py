@@ -18,7 +18,9 @@ FORMS = (
     Cluster(clusters=6, share="model", entries="float16", depthwise=True),
 )
 FEWER = [
-    model for model in small_models() if model.name in {"convnet", "if_bodies", "local_functions"}
+    model
+    for model in small_models()
+    if model.name in {"convnet", "if_bodies", "local_functions", "overridable"}
 ]
 
 # Quantize refuses the model that is quantized already; tests/passes/test_quantized.py has that.

@@ -21,8 +21,14 @@ from onnxcomp.graph.order import ordered, read_by
 from onnxcomp.graph.overriding import override
 from onnxcomp.graph.rewriting import Load, rewritten
 from onnxcomp.graph.saving import save_model
-from onnxcomp.graph.values import Constant, DecodedValues, SparseTensorValues, StoreValues
-from onnxcomp.graph.weights import Weight, overridable, weights
+from onnxcomp.graph.values import (
+    Constant,
+    DecodedValues,
+    SparseTensorValues,
+    StoreValues,
+    is_fixed,
+)
+from onnxcomp.graph.weights import Weight, weights
 from onnxcomp.graph.writing import count_bytes
 
 __all__ = [
@@ -41,13 +47,13 @@ __all__ = [
     "count_bytes",
     "expose",
     "fingerprint",
+    "is_fixed",
     "load_model",
     "merge_constants",
     "merge_identical",
     "model_bytes",
     "model_proto",
     "ordered",
-    "overridable",
     "override",
     "raise_opset",
     "read_by",

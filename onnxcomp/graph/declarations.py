@@ -12,6 +12,9 @@ if TYPE_CHECKING:
 
     from onnxcomp.graph.model import Tensor
 
+FIRST_IR_WITHOUT_LISTED_INITIALIZERS = 4
+"""Before, all are inputs too and none can be overridden; since, those can that are inputs."""
+
 
 def element_type(data_type: int) -> np.dtype[Any]:
     """Return numpy's name for an element type; strings are objects.
@@ -89,3 +92,11 @@ def declare_initializers(graph: onnx.GraphProto) -> None:
         for each in graph.initializer
         if each.name not in listed
     )
+
+
+def hide_initializers(graph: onnx.GraphProto) -> None:
+    """List no initializer among the inputs, as later IR versions do with what never changes."""
+    held = {each.name for each in graph.initializer}
+    inputs = [each for each in graph.input if each.name not in held]
+    del graph.input[:]
+    graph.input.extend(inputs)

@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 
 from onnxcomp.graph.attributes import read_attribute
-from onnxcomp.graph.declarations import declared
+from onnxcomp.graph.declarations import FIRST_IR_WITHOUT_LISTED_INITIALIZERS, declared
 from onnxcomp.graph.lifting import lift_stores
 from onnxcomp.graph.messages import copy_without
 from onnxcomp.graph.model import Graph, Model, Node, Tensor, Variable
@@ -44,6 +44,10 @@ def read_model(proto: onnx.ModelProto, files: DataFiles) -> Model:
     model.import_domains = model.header.opset_import
     model.data_paths = files.paths
     model.folder = files.folder
+    if proto.ir_version >= FIRST_IR_WITHOUT_LISTED_INITIALIZERS:
+        fed = {info.name for info in proto.graph.input}
+        for constant in model.constants:
+            constant.may_be_overridden = constant.name in fed
     lift_stores(model)
     return model
 

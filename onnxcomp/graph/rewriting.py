@@ -9,12 +9,13 @@ import onnx
 
 from onnxcomp.errors import ModelError
 from onnxcomp.graph.copying import copy_model
+from onnxcomp.graph.declarations import FIRST_IR_WITHOUT_LISTED_INITIALIZERS, hide_initializers
 from onnxcomp.graph.messages import copy_without
 from onnxcomp.graph.model import Graph, Variable
 from onnxcomp.graph.placeholders import SetAside
 from onnxcomp.graph.reading import read_model
 from onnxcomp.graph.values import Constant, SparseTensorValues, StoreValues
-from onnxcomp.graph.writing import FIRST_IR_WITHOUT_LISTED_INITIALIZERS, write_model
+from onnxcomp.graph.writing import write_model
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -71,15 +72,11 @@ def rewritten(model: Model, rewrite: Rewrite, may_fold: Callable[[Constant], boo
 def _hide(model: Model, may_fold: Callable[[Constant], bool]) -> dict[str, Constant]:
     """Make inputs of what must not be folded, and return it by its new name."""
     outputs = {id(each) for scope in model.scopes() for each in scope.outputs}
-    listed = {info.name for info in model.source.input}
-    if model.header.ir_version < FIRST_IR_WITHOUT_LISTED_INITIALIZERS:
-        listed = set()
     hidden: dict[str, Constant] = {}
     for scope in list(model.scopes()):
         for constant in list(scope.constants):
             is_open = not isinstance(constant.held, StoreValues | SparseTensorValues)
-            may_change = may_fold(constant) and not (scope is model and constant.name in listed)
-            if is_open and may_change:
+            if is_open and may_fold(constant) and not constant.may_be_overridden:
                 continue
             if id(constant) in outputs:
                 raise ModelError(
@@ -103,10 +100,7 @@ def _message(model: Model) -> onnx.ModelProto:
     """Write a model so that its initializers are no inputs, whatever its IR version."""
     proto = write_model(model)
     proto.ir_version = max(proto.ir_version, FIRST_IR_WITHOUT_LISTED_INITIALIZERS)
-    held = {each.name for each in proto.graph.initializer}
-    inputs = [each for each in proto.graph.input if each.name not in held]
-    del proto.graph.input[:]
-    proto.graph.input.extend(inputs)
+    hide_initializers(proto.graph)
     return proto
 
 

@@ -7,7 +7,7 @@ differ in where the bytes are. None of them is ever changed in place: arrays com
 from __future__ import annotations
 
 from math import prod
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import numpy as np
 import onnx
@@ -165,6 +165,9 @@ class Constant(gs.Constant):  # type: ignore[misc]
     follower: gs.Node | None = None
     """The node that came after the Constant node."""
 
+    may_be_overridden: bool = False
+    """Whether it is an input too, for which a caller may feed another value."""
+
     @property
     def values(self) -> NDArray[Any]:
         """The elements; read-only unless a pass set an array of its own."""
@@ -193,7 +196,13 @@ class Constant(gs.Constant):  # type: ignore[misc]
         """Return a constant of the same values, without readers."""
         copied = Constant(self.name, self._values)
         copied.node, copied.node_values = self.node, self.node_values
+        copied.may_be_overridden = self.may_be_overridden
         return copied
+
+
+def is_fixed(tensor: gs.Tensor) -> TypeGuard[Constant]:
+    """Whether a tensor is a constant for which no caller may feed another value."""
+    return isinstance(tensor, Constant) and not tensor.may_be_overridden
 
 
 def packed_bytes(data_type: int, shape: tuple[int, ...]) -> int:

@@ -95,7 +95,6 @@ class Weight:
         function: The local function that it lives in; empty for the main graph.
         opset: The opset of the scope that it lives in.
         is_output: Whether some graph gives it out as it is.
-        may_be_overridden: Whether a caller may feed another value for it.
     """
 
     tensor: Constant
@@ -103,7 +102,6 @@ class Weight:
     function: str
     opset: int
     is_output: bool
-    may_be_overridden: bool
 
     @property
     def name(self) -> str:
@@ -159,7 +157,7 @@ class Weight:
     def unsuitable(self) -> str | None:
         """Why no pass may compress it as a weight; None if it may."""
         reasons = (
-            (self.may_be_overridden, "is also a graph input, which a caller may override"),
+            (self.tensor.may_be_overridden, "is also a graph input, which a caller may override"),
             (self.is_output, "is a graph output"),
             (isinstance(self.tensor.held, SparseTensorValues), "is a sparse initializer"),
             (not self.readers, "is read by no operator"),
@@ -182,7 +180,6 @@ def weights(model: Model) -> Iterator[Weight]:
     Weight-like is what is not a lone number and is float, or quantized already, or in a store.
     """
     outputs = {id(each) for scope in model.all_scopes() for each in scope.outputs}
-    open_names = overridable(model)
     for top in (model, *model.local_functions):
         for scope in top.scopes():
             for constant in scope.constants:
@@ -193,7 +190,6 @@ def weights(model: Model) -> Iterator[Weight]:
                     "" if top is model else top.name,
                     top.opset,
                     id(constant) in outputs,
-                    scope is model and constant.name in open_names,
                 )
                 if _is_weight_like(weight):
                     yield weight
@@ -206,13 +202,6 @@ def _is_weight_like(weight: Weight) -> bool:
         return False
     is_quantized = weight.op_types != () and set(weight.op_types) <= QUANTIZED
     return weight.dtype in FLOATS or is_quantized
-
-
-def overridable(model: Model) -> set[str]:
-    """Names of initializers that are inputs too; before IR version 4 all are, and none changes."""
-    if model.header.ir_version < 4:  # noqa: PLR2004 - the version of the specification
-        return set()
-    return {info.name for info in model.source.input}
 
 
 def _readers(constant: Constant, model: Model) -> Iterator[Reader]:

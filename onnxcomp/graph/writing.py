@@ -11,7 +11,13 @@ from onnx_graphsurgeon.ir.tensor import LazyValues
 
 from onnxcomp.graph.attributes import write_attribute
 from onnxcomp.graph.census import Census, check_names
-from onnxcomp.graph.declarations import declare, declare_initializers, declare_inputs
+from onnxcomp.graph.declarations import (
+    FIRST_IR_WITHOUT_LISTED_INITIALIZERS,
+    declare,
+    declare_initializers,
+    declare_inputs,
+    hide_initializers,
+)
 from onnxcomp.graph.lowering import Decoder, LeafPool, Names
 from onnxcomp.graph.messages import copy_without
 from onnxcomp.graph.scopes import WrittenScope, store_in
@@ -35,8 +41,6 @@ if TYPE_CHECKING:
 
     Load = Callable[[], NDArray[np.uint8]]
     Offload = Callable[[onnx.TensorProto, int, Load], None]
-
-FIRST_IR_WITHOUT_LISTED_INITIALIZERS = 4
 
 SMALLEST_EXTERNAL = 1024
 """Fewer bytes stay in the message: ONNX's own threshold."""
@@ -93,6 +97,8 @@ class _Writer:
         proto.ir_version = max(proto.ir_version, self._ir_version)
         if proto.ir_version < FIRST_IR_WITHOUT_LISTED_INITIALIZERS:
             declare_initializers(proto.graph)
+        elif self._model.header.ir_version < FIRST_IR_WITHOUT_LISTED_INITIALIZERS:
+            hide_initializers(proto.graph)
         return proto
 
     def _graph(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from onnxcomp.graph import Constant, Node, Variable
+from onnxcomp.graph import Constant, Node, Variable, is_fixed
 from onnxcomp.statistics import RECURRENT
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def takes_bias(use: Use) -> bool:
     if place is None:
         return bool(node.op == "MatMul")
     given = node.inputs[place : place + 1]
-    return not given or not given[0].name or isinstance(given[0], Constant)
+    return not given or not given[0].name or is_fixed(given[0])
 
 
 def bias_bytes(use: Use, dtype: np.dtype[Any]) -> int:
@@ -82,7 +82,7 @@ def _freed_bytes(old: Constant | None) -> int:
 
 def _own_bias(use: Use) -> Constant | None:
     given = use.node.inputs[BIAS_PLACE[use.node.op] :][:1]
-    return given[0] if given and isinstance(given[0], Constant) else None
+    return given[0] if given and is_fixed(given[0]) else None
 
 
 def _combined(use: Use, shift: Floats, old: NDArray[Any] | None) -> Floats:
@@ -105,7 +105,10 @@ def _combined(use: Use, shift: Floats, old: NDArray[Any] | None) -> Floats:
 
 
 def _following_add(use: Use) -> tuple[gs.Node, int] | None:
-    """Return the Add of a constant that alone reads a MatMul, and where it takes the constant."""
+    """Return the Add of a constant that alone reads a MatMul, and where it takes the constant.
+
+    What a caller may override is not taken for one.
+    """
     output = use.node.outputs[0]
     readers = list(output.outputs)
     is_given = any(output is each for each in use.scope.outputs)
@@ -113,7 +116,7 @@ def _following_add(use: Use) -> tuple[gs.Node, int] | None:
         return None
     place = int(readers[0].inputs[0] is output)
     constant = readers[0].inputs[place]
-    fits = isinstance(constant, Constant) and tuple(constant.shape[-1:]) == use.form.matrices[1:2]
+    fits = is_fixed(constant) and tuple(constant.shape[-1:]) == use.form.matrices[1:2]
     return (readers[0], place) if fits else None
 
 

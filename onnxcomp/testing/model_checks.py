@@ -6,6 +6,7 @@ from collections import Counter
 from math import isfinite
 from typing import TYPE_CHECKING
 
+import numpy as np
 import onnx
 
 from onnxcomp.api import Settings, compress
@@ -19,10 +20,13 @@ from onnxcomp.validation import validate
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from numpy.typing import NDArray
+
     from onnxcomp.api import Compressed
     from onnxcomp.graph import Weight
     from onnxcomp.pipeline import Pass
     from onnxcomp.report import Report, Step
+    from onnxcomp.runtime import Feed, Session
     from onnxcomp.testing.small_model import SmallModel
 
 UNTIMED = Settings(bench=False)
@@ -33,6 +37,15 @@ OFFERED = 1
 
 MOST_DIFFERENCE = 1e-9
 """Relative difference of two errors that are computed alike."""
+
+FIRST_IR_OF_OVERRIDING = 4
+"""From this IR version on, an initializer that is an input too may be overridden."""
+
+OVERRIDDEN = np.float32(0.5)
+"""The share that an initializer has of its values, in reverse, when it is overridden."""
+
+LEAST_COSINE = 0.5
+"""Between the difference that overriding makes to the original and to a result of few bits."""
 
 METADATA_BYTES = 1024
 """What the recipe in the metadata may take."""
@@ -55,6 +68,7 @@ def check_result(subject: Pass, model: SmallModel, folder: Path) -> None:
     _check_size(subject, compressed, folder, abs(_removed_nodes(compressed, model, folder)))
     _check_interface(original, onnx.load(folder / RESULT))
     _check_outputs(model, folder)
+    _check_overriding(original, model, folder)
 
 
 def check_repeats(subject: Pass, model: SmallModel, folder: Path) -> None:
@@ -213,9 +227,10 @@ def _check_interface(original: onnx.ModelProto, result: onnx.ModelProto) -> None
 
 
 def _inputs(proto: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
-    """Return what a caller feeds: before IR version 4 initializers are inputs too."""
+    """Return what a caller feeds or may feed: before IR version 4 all initializers are inputs."""
     held = {tensor.name for tensor in proto.graph.initializer}
-    return [each for each in proto.graph.input if each.name not in held]
+    is_old = proto.ir_version < FIRST_IR_OF_OVERRIDING
+    return [each for each in proto.graph.input if not (is_old and each.name in held)]
 
 
 def _check_outputs(model: SmallModel, folder: Path) -> None:
@@ -226,6 +241,27 @@ def _check_outputs(model: SmallModel, folder: Path) -> None:
     samples = read_samples(list(model.feeds), session.inputs)
     (validation,) = validate(source, path, samples)
     expect(validation.problem is None, f"{validation.problem}")
+
+
+def _check_overriding(original: onnx.ModelProto, model: SmallModel, folder: Path) -> None:
+    """Check that other values of an initializer do what they do to the original."""
+    fed = {each.name for each in _inputs(original)}
+    sessions = [open_session(source) for source in (model.source(folder), folder / RESULT)]
+    for tensor in [each for each in original.graph.initializer if each.name in fed]:
+        values = onnx.numpy_helper.to_array(tensor)
+        other = {tensor.name: np.ascontiguousarray(values[::-1] * OVERRIDDEN, values.dtype)}
+        wanted, found = (_moves(session, model.feeds[0], other) for session in sessions)
+        agrees = float(wanted @ found) > LEAST_COSINE * np.linalg.norm(wanted) * np.linalg.norm(
+            found
+        )
+        expect(agrees, f"{tensor.name!r} cannot be overridden")
+
+
+def _moves(session: Session, feed: Feed, other: Feed) -> NDArray[np.float64]:
+    """Return by how much other values of initializers move the outputs."""
+    before, after = session.run(feed), session.run({**feed, **other})
+    moved = [np.ravel(after[name].astype(np.float64) - before[name]) for name in before]
+    return np.concatenate(moved)
 
 
 def _check_offer(subject: Pass, offer: Offer, weight: Weight) -> None:

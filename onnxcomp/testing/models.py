@@ -21,6 +21,7 @@ from onnxcomp.testing.plain_models import (
     mlp,
     no_weights,
     opset_9,
+    overridable,
     recurrent,
     tied,
 )
@@ -41,6 +42,7 @@ BUILDERS = (
     constant_nodes,
     external_data,
     opset_9,
+    overridable,
     classical,
     quantized,
     stored,

@@ -112,6 +112,46 @@ def convnet() -> SmallModel:
     return SmallModel("convnet", parsed(text, weights), random.feeds("image", 2, 3, 8, 8))
 
 
+def overridable() -> SmallModel:
+    """Initializers that are inputs too: a caller may feed other values."""
+    random = Random("overridable")
+    text = """
+    <ir_version: 8, opset_import: ["" : 17]>
+    overridable (float[N, 16, 8, 8] image) => (float[N, 10] logits) {
+        a = Conv <pads = [1, 1, 1, 1]> (image, first, bias)
+        n = BatchNormalization (a, gain, shift, mean, variance)
+        r = Relu(n)
+        s = Conv <pads = [1, 1, 1, 1]> (r, second)
+        m = BatchNormalization (s, gains, shifts, means, variances)
+        p = GlobalAveragePool(m)
+        f = Flatten(p)
+        g = Gemm <transB = 1> (f, third, third_bias)
+        t = Tanh(g)
+        h = MatMul (t, fourth)
+        b = Add (h, addend)
+        logits = MatMul (b, free)
+    }
+    """
+    weights = {
+        "first": random.weight(16, 16, 3, 3),
+        "second": random.weight(32, 16, 3, 3),
+        "third": random.weight(48, 32),
+        "fourth": random.weight(48, 32),
+        "free": random.weight(32, 10),
+        **{name: random.floats(16) for name in ("bias", "gain", "shift", "mean")},
+        **{name: random.floats(32) for name in ("gains", "shifts", "means", "addend")},
+        "variance": 1 + random.floats(16) ** 2,
+        "variances": 1 + random.floats(32) ** 2,
+        "third_bias": random.floats(48),
+    }
+    proto = parsed(text, weights)
+    proto.graph.input.extend(
+        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, weights[name].shape)
+        for name in ("bias", "variances", "third_bias", "addend", "free")
+    )
+    return SmallModel("overridable", proto, random.feeds("image", 2, 16, 8, 8))
+
+
 def tied() -> SmallModel:
     """An embedding that is also the output layer, and a matrix that two layers use."""
     random = Random("tied")

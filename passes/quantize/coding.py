@@ -41,7 +41,13 @@ class Coding:
         """Return the grid of a weight."""
         kind = self._kind(form)
         if form is Form.BLOCKS:
-            return block_grid(values, self.block_size, kind.most, power_of_two=self.power_of_two)
+            return block_grid(
+                values,
+                self.block_size,
+                kind.most,
+                has_zero_point=bool(kind.folded),
+                power_of_two=self.power_of_two,
+            )
         return channel_grid(
             values,
             weight.output_axis,
@@ -60,13 +66,14 @@ class Coding:
         is_dequantized = form in {Form.INTEGER, Form.BLOCKS}
         # ONNX Runtime finds no integer kernel for a Gemm whose weight does not name its zero.
         has_zero_point = form is Form.INTEGER and "Gemm" in weight.op_types
+        zero_point = np.zeros(grid.scale.shape, kind.dtype) if has_zero_point else None
         return AffineStore(
             weight.shape,
             weight.dtype,
-            codes.astype(kind.dtype),
+            grid.stored(codes).astype(kind.dtype),
             weight.opset,
             grid.scale,
-            zero_point=np.zeros(grid.scale.shape, kind.dtype) if has_zero_point else None,
+            zero_point=zero_point if grid.below is None else grid.below.astype(kind.dtype),
             axis=grid.axis,
             block_size=grid.block_size,
             is_dequantized=is_dequantized,
@@ -82,11 +89,15 @@ class Coding:
     def described(self, form: Form) -> str:
         """Say for a verdict what is done."""
         name = "int8" if form in {Form.INTEGER, Form.DYNAMIC} else self.name
+        if form is Form.FOLDED:
+            name = self.kind.folded or name
         return f"{name}, {form.value}"
 
     def _kind(self, form: Form) -> WeightType:
         if form in {Form.INTEGER, Form.DYNAMIC}:
             return replace(WEIGHT_TYPES["int8"], most=self.largest_code)
+        if form is Form.FOLDED and self.kind.folded:
+            return WEIGHT_TYPES[self.kind.folded]
         return self.kind
 
 

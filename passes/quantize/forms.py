@@ -33,6 +33,8 @@ class WeightType:
         has_zero: Whether zero is a code.
         divisor: Blocks are for matrices whose outputs this divides: ONNX Runtime (1.31) multiplies
             others wrongly when it fuses them.
+        folded: For a type that counts from a zero point of each block: the type, by name, of
+            weights that are in no blocks.
     """
 
     dtype: np.dtype[Any] | None
@@ -40,12 +42,14 @@ class WeightType:
     opset: int = 21
     has_zero: bool = True
     divisor: int = 1
+    folded: str = ""
 
 
 WEIGHT_TYPES: Mapping[str, WeightType] = {
     "int8": WeightType(np.dtype(np.int8), 127),
     "int16": WeightType(np.dtype(np.int16), 32767),
     "int4": WeightType(np.dtype(ml_dtypes.int4), 7),
+    "uint4": WeightType(np.dtype(ml_dtypes.uint4), 15, folded="int4"),
     "int2": WeightType(np.dtype(ml_dtypes.int2), 1, 25, divisor=4),
     "ternary": WeightType(None, 1),
     "binary": WeightType(None, 1, has_zero=False),

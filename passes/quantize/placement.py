@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from math import inf
 from typing import TYPE_CHECKING, Any
 
-from onnxcomp.graph import Constant
+from onnxcomp.graph import Constant, is_fixed
 from onnxcomp.statistics import layers
 
 if TYPE_CHECKING:
@@ -198,9 +198,9 @@ def clipped(node: gs.Node | None) -> tuple[float, float] | None:
     bounds = []
     for place_, name in ((1, "min"), (2, "max")):
         given = node.inputs[place_ : place_ + 1]
-        if given and given[0].name and not isinstance(given[0], Constant):
+        if given and given[0].name and not is_fixed(given[0]):
             return None
-        is_constant = bool(given) and isinstance(given[0], Constant)
+        is_constant = bool(given) and is_fixed(given[0])
         bounds.append(float(given[0].values) if is_constant else node.attrs.get(name))
     low, high = bounds
     return (0.0, inf if high is None else high) if low == 0 else None

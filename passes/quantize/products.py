@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from onnxcomp.graph import Constant
+from onnxcomp.graph import is_fixed
 from onnxcomp.statistics import layers
 
 if TYPE_CHECKING:
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     import onnx_graphsurgeon as gs
 
-    from onnxcomp.graph import Model
+    from onnxcomp.graph import Constant, Model
     from onnxcomp.statistics import Use
 
 MATRIX = 2
@@ -64,5 +64,5 @@ def _addition(use: Use) -> tuple[gs.Node, Constant] | None:
     if node.op != "Add" or all(node is not each for each in use.scope.nodes):
         return None
     bias = node.inputs[int(node.inputs[0] is output)]
-    is_row = isinstance(bias, Constant) and tuple(bias.shape) == use.form.matrices[1:2]
+    is_row = is_fixed(bias) and tuple(bias.shape) == use.form.matrices[1:2]
     return (node, bias) if is_row else None

@@ -7,7 +7,7 @@ x86-64 processor with VNNI; the other profiles follow their vendors' documentati
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -32,7 +32,7 @@ class Profile:
         groups: Whether convolutions of several groups gain.
         dynamic: Operators that a provider computes with integers whose range it finds as it runs.
         blocks: Whether it computes MatMul on blocks of 4- and 8-bit weights.
-        activations: The element type of activations that it fuses.
+        activations: The element types of activations that it fuses, the fastest first.
         largest_code: Of weights; 64 where two products are added in 16 bits, which must not
             overflow (AVX2 without VNNI).
     """
@@ -51,7 +51,7 @@ class Profile:
     groups: bool = False
     dynamic: frozenset[str] = frozenset()
     blocks: bool = False
-    activations: Literal["uint8", "int8"] = "uint8"
+    activations: tuple[str, ...] = ("uint8", "int8")
     largest_code: int = 127
 
 
@@ -74,6 +74,7 @@ PROFILES: Mapping[str, Profile] = {
         least_of_pictures=1,
         least_outputs=1,
         groups=True,
+        activations=("uint8", "int8", "uint16", "int16"),
     ),
     "tensorrt": Profile(
         frozenset({"Conv", "Gemm", "MatMul", "ConvTranspose"}),
@@ -81,7 +82,7 @@ PROFILES: Mapping[str, Profile] = {
         integer_bias=frozenset(),
         least_of_pictures=1,
         groups=True,
-        activations="int8",
+        activations=("int8",),
     ),
     "cuda": Profile(
         frozenset({"Conv", "Gemm", "MatMul"}),
@@ -89,7 +90,7 @@ PROFILES: Mapping[str, Profile] = {
         integer_bias=frozenset(),
         least_of_pictures=1,
         groups=True,
-        activations="int8",
+        activations=("int8", "uint8"),
     ),
     "generic": Profile(
         frozenset({"Conv", "Gemm", "MatMul"}),
@@ -97,5 +98,6 @@ PROFILES: Mapping[str, Profile] = {
         least_of_pictures=1,
         least_outputs=1,
         groups=True,
+        activations=("uint8", "int8", "uint16", "int16"),
     ),
 }

@@ -15,6 +15,7 @@ from passes.quantize.biases import round_biases
 from passes.quantize.choosing import fastest
 from passes.quantize.coder import Coder
 from passes.quantize.coding import Coding
+from passes.quantize.combinations import check_combination
 from passes.quantize.dynamic import is_dynamic, rewrite_dynamic
 from passes.quantize.forms import WEIGHT_TYPES, Form
 from passes.quantize.products import write_gemms
@@ -34,6 +35,12 @@ LEAST_GAIN = 1.5
 
 MARGINS = (3.0, 6.0)
 """What is asked beyond the least SNR, in dB, where a result has missed it."""
+
+OPSETS = {"static": 13, "dynamic": 11, "weights": 7}
+"""Those that have scales of channels, DynamicQuantizeLinear, and a Mul that broadcasts."""
+
+FIRST_OPSET_OF_16_BITS = 21
+"""Of QuantizeLinear."""
 
 STEP = 0.5
 """The share of the progress that rounding activations takes."""
@@ -60,18 +67,28 @@ class Quantize(Pass):
         Field(description="What is rounded; static needs data, auto without is weights."),
     ] = "auto"
     weight_type: Annotated[
-        Literal["int8", "int16", "int4", "int2", "ternary", "binary", "float16"],
-        Field(description="Type of weights whose layers compute with floats."),
+        Literal["int8", "int16", "int4", "uint4", "int2", "ternary", "binary", "float16"],
+        Field(
+            description="Type of weights whose layers compute with floats; uint4 has a zero point "
+            "for each block, and is int4 where there are none."
+        ),
     ] = "int8"
     block_size: Annotated[
         int,
         Field(
             ge=0,
             le=256,
-            description="Inputs that share a scale, for MatMul that multiplies int8, int4 or int2 "
-            "blocks as they are (weights); 0 for a scale per output channel.",
+            description="Inputs that share a scale, for MatMul that multiplies int8, int4, uint4 "
+            "or int2 blocks as they are (weights); 0 for a scale per output channel.",
         ),
     ] = 0
+    activation_type: Annotated[
+        Literal["auto", "uint8", "int8", "uint16", "int16"],
+        Field(
+            description="Type of activations (static); auto for the one that the profile computes "
+            "fastest: uint8 on processors. Signed ones are symmetric; 16 bits need opset 21."
+        ),
+    ] = "auto"
     ranges: Annotated[
         Literal["output", "mse", "entropy", "percentile", "minmax"],
         Field(
@@ -121,15 +138,7 @@ class Quantize(Pass):
     def model_post_init(self, context: Any, /) -> None:
         """Refuse combinations that cannot be stored."""
         del context
-        if self.block_size and self.weight_type not in {"int8", "int4", "int2"}:
-            raise OptionError(
-                f"{self.name}: block_size = {self.block_size} needs weight_type int8, int4 or "
-                f"int2, not {self.weight_type}"
-            )
-        if self.block_size and (self.block_size < 16 or self.block_size & (self.block_size - 1)):  # noqa: PLR2004 - MatMulNBits
-            raise OptionError(
-                f"{self.name}: block_size = {self.block_size}: a power of two from 16 to 256"
-            )
+        check_combination(self)
 
     @property
     def needs_data(self) -> bool:
@@ -144,7 +153,7 @@ class Quantize(Pass):
         if self.mode == "auto":
             return self._auto(model, context)
         kind, profile = WEIGHT_TYPES[self.weight_type], PROFILES[self.profile]
-        raise_opset(model, kind.opset if self.block_size else 13)
+        raise_opset(model, self._least_opset(model))
         weights, skipped = self._suitable(model)
         coding = Coding(
             kind, self.weight_type, profile.largest_code, self.block_size, self.power_of_two
@@ -157,6 +166,18 @@ class Quantize(Pass):
         rewrite_dynamic(model, of_form[Form.DYNAMIC])
         context.progress(1.0)
         return [*skipped, *verdicts]
+
+    def _least_opset(self, model: Model) -> int:
+        """Return the opset that has the operators that the mode writes."""
+        if self.mode == "weights" and any(
+            each.weight.unsuitable is None and self.selects(each.name)
+            for each in layers(model)
+            if self._is_in_blocks(each)
+        ):
+            return WEIGHT_TYPES[self.weight_type].opset
+        if self.mode == "static" and self._activations.itemsize > 1:
+            return FIRST_OPSET_OF_16_BITS
+        return OPSETS[self.mode]
 
     def _suitable(self, model: Model) -> tuple[list[Weight], list[Verdict]]:
         weights, skipped = self.candidates(model)
@@ -198,9 +219,7 @@ class Quantize(Pass):
                 f"{self.name}: mode = 'static' needs data; give --data, or use dynamic or weights"
             )
         profile = PROFILES[self.profile]
-        search = Search(
-            self.ranges, np.dtype(profile.activations), self.percentile, self.power_of_two
-        )
+        search = Search(self.ranges, self._activations, self.percentile, self.power_of_two)
         placement, kept = find_placement(
             model,
             chosen,
@@ -214,6 +233,11 @@ class Quantize(Pass):
         original = copy_model(model)
         round_activations(model, placement, kept)
         return original, dict.fromkeys(placement.keys, Form.INTEGER)
+
+    @property
+    def _activations(self) -> np.dtype[Any]:
+        fastest_type = PROFILES[self.profile].activations[0]
+        return np.dtype(fastest_type if self.activation_type == "auto" else self.activation_type)
 
     def _is_dynamic(self, layer: Layer) -> bool:
         profile, dtype = PROFILES[self.profile], layer.weight.dtype

@@ -8,7 +8,7 @@ import ml_dtypes
 import numpy as np
 
 from onnxcomp.errors import OptionError
-from onnxcomp.graph import Constant, store_of, weights
+from onnxcomp.graph import Constant, is_fixed, store_of, weights
 from onnxcomp.stores import AffineStore
 
 if TYPE_CHECKING:
@@ -18,19 +18,24 @@ if TYPE_CHECKING:
     from onnxcomp.graph import Graph, Model
     from onnxcomp.pipeline import Pass
 
-INTEGER_OPS = {
-    "ConvInteger",
-    "DequantizeLinear",
-    "DynamicQuantizeLinear",
-    "MatMulInteger",
-    "MatMulNBits",
-    "QGemm",
-    "QLinearConv",
-    "QLinearMatMul",
-    "QuantizeLinear",
+CODES_INPUTS = {
+    "ConvInteger": (0, 1),
+    "DequantizeLinear": (0,),
+    "MatMulInteger": (0, 1),
+    "MatMulNBits": (1,),
+    "QGemm": (0, 3),
+    "QLinearConv": (0, 3),
+    "QLinearMatMul": (0, 3),
 }
+"""Operators that compute with integers, and the inputs at which they take codes of weights."""
 
-CODES = {np.dtype(kind) for kind in (np.int8, np.uint8, ml_dtypes.int4, ml_dtypes.uint4)}
+CODES = {
+    np.dtype(kind)
+    for kind in (
+        *(np.int8, np.uint8, np.int16, np.uint16),
+        *(ml_dtypes.int4, ml_dtypes.uint4, ml_dtypes.int2, ml_dtypes.uint2),
+    )
+}
 """Element types of weights that are quantized."""
 
 NAMED = 3
@@ -47,8 +52,8 @@ def check_unquantized(model: Model, one: Pass) -> None:
         str(tensor.name)
         for scope in model.all_scopes()
         for node in scope.nodes
-        if node.op in INTEGER_OPS
-        for tensor in node.inputs
+        for place in CODES_INPUTS.get(node.op, ())
+        for tensor in node.inputs[place : place + 1]
         if isinstance(tensor, Constant) and tensor.shape and tensor.dtype in CODES
     ]
     found += [
@@ -89,7 +94,7 @@ def _is_given(node: gs.Node, scope: Graph) -> bool:
 def _take_out(node: gs.Node, scope: Graph) -> None:
     codes, result = node.inputs[0], node.outputs[0]
     maker = codes.inputs[0] if codes.inputs else None
-    if isinstance(codes, Constant) and all(isinstance(each, Constant) for each in node.inputs):
+    if is_fixed(codes) and all(is_fixed(each) for each in node.inputs if each.name):
         new = Constant(result.name, _decoded(node))
     elif maker is not None and maker.op == "QuantizeLinear":
         new = maker.inputs[0]

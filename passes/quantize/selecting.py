@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from onnxcomp.graph import Constant
+from onnxcomp.graph import is_fixed
 from onnxcomp.statistics import layers
 from passes.quantize.placement import Plan, settled
 
@@ -91,7 +91,7 @@ def _bias_fits(node: gs.Node, outputs: int) -> bool:
     given = node.inputs[2:3] if node.op in {"Conv", "Gemm"} else []
     if not given or not given[0].name:
         return True
-    if not isinstance(given[0], Constant):
+    if not is_fixed(given[0]):
         return False
     shape = tuple(given[0].shape)
     return prod(shape) == 1 or (shape[-1:] == (outputs,) and prod(shape) == outputs)

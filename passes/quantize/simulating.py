@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     Setting = tuple[Constant, NDArray[Any]]
 
-FINE = 2.0**-16
+FINE = 2.0**-20
 """A step that is nothing beside the range it divides: as good as no rounding."""
 
 

@@ -30,15 +30,17 @@ FINE = 100
 
 @dataclass(frozen=True, eq=False)
 class WeightGrid:
-    """What values a weight can take: ``scale * code``.
+    """What values a weight can take: ``scale * code``, where the code of zero is 0.
 
     Args:
         scale: float32, shape (channels,) along ``axis``; or, in blocks, the weight's shape with
             ``axis`` divided by their size and rounded up.
         axis: The axis of the channels, or the one that is cut into blocks.
-        most: The largest code; the least is its opposite.
+        most: The largest code; the least is its opposite, unless there is ``below``.
         has_zero: Whether zero is a code; if not, there are the signs only.
         block_size: Elements along ``axis`` that share a scale; 0: no blocks.
+        below: How many of ``most`` codes are below zero, float32, of the scale's shape; for
+            blocks whose codes are not symmetric.
     """
 
     scale: NDArray[np.float32]
@@ -46,20 +48,25 @@ class WeightGrid:
     most: int
     has_zero: bool = True
     block_size: int = 0
+    below: NDArray[np.float32] | None = None
 
     def spread(self, shape: tuple[int, ...]) -> NDArray[np.float32]:
         """Return the scale of each element of a weight."""
-        if self.block_size:
-            repeated = np.repeat(self.scale, self.block_size, self.axis)
-            return np.moveaxis(
-                np.moveaxis(repeated, self.axis, 0)[: shape[self.axis]], 0, self.axis
-            )
-        lined = self.scale.reshape([-1 if at == self.axis else 1 for at in range(len(shape))])
-        return np.broadcast_to(lined, shape)
+        return self._spread(self.scale, shape)
 
     def codes(self, values: NDArray[Any]) -> Codes:
         """Return the nearest codes."""
-        return self._nearest(values / self.spread(values.shape)).astype(np.int32)
+        scaled = values / self.spread(values.shape)
+        if self.below is None:
+            return self._nearest(scaled).astype(np.int32)
+        below = self._spread(self.below, values.shape)
+        return np.clip(np.rint(scaled), -below, self.most - below).astype(np.int32)
+
+    def stored(self, codes: Codes) -> Codes:
+        """Return codes as they are stored: those that are not symmetric count from 0."""
+        if self.below is None:
+            return codes
+        return codes + self._spread(self.below, codes.shape).astype(np.int32)
 
     def values(self, codes: Codes) -> NDArray[np.float32]:
         """Return what codes stand for."""
@@ -81,6 +88,16 @@ class WeightGrid:
             step = steps[group, :, 0]
             rounded[group] = feedback.round(one, partial(self._rounded, step))
         return self.codes(form.to_tensor(rounded))
+
+    def _spread(self, each: NDArray[np.float32], shape: tuple[int, ...]) -> NDArray[np.float32]:
+        """Repeat what is of the scale's shape for each element of a weight."""
+        if self.block_size:
+            repeated = np.repeat(each, self.block_size, self.axis)
+            return np.moveaxis(
+                np.moveaxis(repeated, self.axis, 0)[: shape[self.axis]], 0, self.axis
+            )
+        lined = each.reshape([-1 if at == self.axis else 1 for at in range(len(shape))])
+        return np.broadcast_to(lined, shape)
 
     def _rounded(
         self, step: NDArray[np.float32], columns: NDArray[np.float32], _: NDArray[np.float32]
@@ -119,7 +136,12 @@ def channel_grid(
 
 
 def block_grid(
-    values: NDArray[Any], block_size: int, most: int, *, power_of_two: bool = False
+    values: NDArray[Any],
+    block_size: int,
+    most: int,
+    *,
+    has_zero_point: bool = False,
+    power_of_two: bool = False,
 ) -> WeightGrid:
     """Return the grid of a matrix of which each column is cut into blocks with a scale each.
 
@@ -127,14 +149,21 @@ def block_grid(
         values: Shape (inputs, outputs).
         block_size: Inputs in a block.
         most: The largest code.
+        has_zero_point: Whether codes lie where the values of a block do, and not around zero.
         power_of_two: Whether scales are powers of two.
     """
     inputs, outputs = values.shape
     blocks = -(-inputs // block_size)
     padded = np.pad(values, ((0, blocks * block_size - inputs), (0, 0)))
     rows = padded.reshape(blocks, block_size, outputs).transpose(0, 2, 1).reshape(-1, block_size)
+    shape = blocks, outputs
+    if has_zero_point:
+        scale, below = _shifted_scales(rows.astype(np.float64), most, power_of_two=power_of_two)
+        return WeightGrid(
+            scale.reshape(shape), 0, most, block_size=block_size, below=below.reshape(shape)
+        )
     scale = _scales(rows, most, has_zero=True, power_of_two=power_of_two)
-    return WeightGrid(scale.reshape(blocks, outputs), 0, most, block_size=block_size)
+    return WeightGrid(scale.reshape(shape), 0, most, block_size=block_size)
 
 
 def _scales(
@@ -163,3 +192,23 @@ def _searched(rows: Floats, reach: Floats, most: int) -> Floats:
         best = np.where(error < least, scale[:, 0], best)
         least = np.minimum(error, least)
     return best
+
+
+def _shifted_scales(
+    rows: Floats, most: int, *, power_of_two: bool
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return scale and number of codes below zero of each row, with the least squared error."""
+    low, high = rows.min(axis=1).clip(max=0), rows.max(axis=1).clip(min=0)
+    best, least = (np.ones(len(rows)), np.zeros(len(rows))), np.full(len(rows), np.inf)
+    for share in SHARES[:1] if power_of_two else SHARES:
+        scale = np.maximum((high - low) * share / most, SMALLEST_SCALE)
+        scale = 2.0 ** np.ceil(np.log2(scale)) if power_of_two else scale
+        below = np.rint(-low * share / scale)
+        codes = np.rint(rows / scale[:, None]).clip(-below[:, None], most - below[:, None])
+        error = np.square(rows - codes * scale[:, None]).sum(axis=1)
+        best = (
+            np.where(error < least, scale, best[0]),
+            np.where(error < least, below, best[1]),
+        )
+        least = np.minimum(error, least)
+    return best[0].astype(np.float32), best[1].astype(np.float32)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from onnxcomp.graph import Constant, overridable, store_of
+from onnxcomp.graph import is_fixed, store_of
 
 if TYPE_CHECKING:
     import onnx_graphsurgeon as gs
@@ -52,12 +52,10 @@ def write_hard_sigmoids(model: Model) -> None:
         model: The model, with the shapes of its tensors where they are known; changed in place.
     """
     outputs = {id(each) for scope in model.all_scopes() for each in scope.outputs}
-    names = overridable(model)
-    open_ids = outputs | {id(each) for each in model.constants if each.name in names}
 
     def is_plain(tensor: Any) -> bool:
         """Whether a tensor is nobody's business outside of the model."""
-        return id(tensor) not in open_ids
+        return id(tensor) not in outputs
 
     needless: set[int] = set()
     for top in (model, *model.local_functions):
@@ -176,7 +174,7 @@ class _Finder:
 
     def _number(self, tensor: gs.Tensor) -> float | None:
         """Return the one float32 that a constant holds; the operands then are float32 too."""
-        if not isinstance(tensor, Constant) or not self._is_plain(tensor):
+        if not is_fixed(tensor) or not self._is_plain(tensor):
             return None
         is_lone = np.dtype(tensor.dtype) == np.float32 and set(tensor.shape) <= {1}
         if not is_lone or store_of(tensor) is not None:

@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from onnxcomp.graph import (
-    Constant,
     SparseTensorValues,
     copy_model,
     count_bytes,
+    is_fixed,
     merge_identical,
-    overridable,
     rewritten,
     store_of,
     weights,
@@ -32,7 +31,7 @@ if TYPE_CHECKING:
 
     import onnx_graphsurgeon as gs
 
-    from onnxcomp.graph import Model, Weight
+    from onnxcomp.graph import Constant, Model, Weight
     from onnxcomp.pipeline import Context
     from onnxcomp.verdicts import Verdict
 
@@ -148,8 +147,6 @@ def _pass_dropout_through(model: Model) -> None:
 def _fold_scales(model: Model, may_change: Callable[[Constant], bool], ledger: Ledger) -> None:
     """Fold scales and shifts into the layers before and after them."""
     given = {id(each) for scope in model.all_scopes() for each in scope.outputs}
-    listed = overridable(model)
-    fixed = given | {id(each) for each in model.constants if each.name in listed}
     names = {
         tensor.name
         for scope in model.all_scopes()
@@ -158,8 +155,8 @@ def _fold_scales(model: Model, may_change: Callable[[Constant], bool], ledger: L
     }
 
     def may_fold(tensor: Any) -> bool:
-        is_plain = isinstance(tensor, Constant) and store_of(tensor) is None
-        return is_plain and id(tensor) not in fixed and may_change(tensor)
+        is_plain = is_fixed(tensor) and store_of(tensor) is None
+        return is_plain and id(tensor) not in given and may_change(tensor)
 
     for top in (model, *model.local_functions):
         if top.opset >= FIRST_OPSET:
@@ -181,7 +178,8 @@ def _share_identical(model: Model, may_change: Callable[[Constant], bool], ledge
         for weight in weights(model)
         if store_of(weight.tensor) is None
         and may_change(weight.tensor)
-        and not (weight.is_output or weight.may_be_overridden)
+        and is_fixed(weight.tensor)
+        and not weight.is_output
         and not isinstance(weight.tensor.held, SparseTensorValues)
     ]
     for kept, gone in merge_identical(model, candidates):

@@ -144,7 +144,12 @@ def test_a_floor_raises_the_ratio():
 
 @pytest.mark.parametrize(
     "options",
-    [{"block_size": 32, "weight_type": "int16"}, {"block_size": 24}, {"block_size": 8}],
+    [
+        {"block_size": 32, "weight_type": "int16"},
+        {"block_size": 24},
+        {"block_size": 8},
+        {"weight_type": "uint4"},
+    ],
     ids=str,
 )
 def test_blocks_that_there_are_not(options):

@@ -123,10 +123,15 @@ def test_scales_of_activations_are_numbers_and_biases_integers():
     ("opset", "options", "expected"),
     [
         (11, {"mode": "static"}, 13),
-        (11, {"mode": "dynamic"}, 13),
+        (9, {"mode": "dynamic"}, 11),
+        (9, {"mode": "weights"}, 9),
+        (9, {"mode": "weights", "weight_type": "int4"}, 9),
+        (6, {"mode": "weights", "weight_type": "float16"}, 7),
+        (17, {"mode": "weights", "block_size": 32, "exclude": ("other",)}, 21),
         (17, {"mode": "static"}, 17),
         (17, {"mode": "weights", "weight_type": "int4"}, 17),
         (17, {"mode": "weights", "weight_type": "int4", "block_size": 32}, 21),
+        (17, {"mode": "weights", "weight_type": "uint4", "block_size": 32}, 21),
         (13, {"mode": "weights", "weight_type": "int2", "block_size": 16}, 25),
         (22, {"mode": "weights", "block_size": 16}, 22),
     ],
@@ -142,9 +147,26 @@ def test_the_opset_is_raised_as_needed(opset, options, expected):
     assert onnx.load_from_string(result).opset_import[0].version == expected
 
 
+def test_the_opset_is_not_raised_for_blocks_that_there_are_not():
+    proto = built(
+        "(float[N,16,8,8] x) => (float[N,32,8,8] y) { y = Conv(x, w) }",
+        {"w": weight(32, 16, 1, 1)},
+    )
+    result, verdicts = quantized(proto, mode="weights", block_size=16)
+    assert verdicts["w"].verdict == "changed"
+    assert onnx.load_from_string(result).opset_import[0].version == 17
+
+
 @pytest.mark.parametrize(
     ("weight_type", "outputs", "is_in_blocks"),
-    [("int8", 48, True), ("int4", 47, True), ("int2", 48, True), ("int2", 46, False)],
+    [
+        ("int8", 48, True),
+        ("int4", 47, True),
+        ("uint4", 48, True),
+        ("uint4", 47, True),
+        ("int2", 48, True),
+        ("int2", 46, False),
+    ],
 )
 @pytest.mark.parametrize("inputs", [64, 40])
 def test_blocks_are_multiplied_as_they_are(tmp_path, weight_type, outputs, is_in_blocks, inputs):

@@ -149,6 +149,37 @@ def test_blocks(inputs):
     assert (np.abs(grid.values(grid.codes(values)) - values) <= steps * 0.50001).all()
 
 
+@settings(max_examples=100, deadline=None)
+@given(st.integers(0, 1000), st.floats(-3, 3), st.booleans())
+def test_blocks_with_a_zero_point(seed, shift, power_of_two):
+    values = matrix(40, 12, seed=seed) + np.float32(shift)
+    grid = block_grid(values, 16, 15, has_zero_point=True, power_of_two=power_of_two)
+    assert grid.scale.shape == grid.below.shape == (3, 12)
+    assert np.array_equal(grid.below, np.rint(grid.below))
+    codes = grid.codes(values)
+    stored = grid.stored(codes)
+    assert stored.min() >= 0
+    assert stored.max() <= 15
+    centred = (stored - np.repeat(grid.below, 16, 0)[:40]).astype(np.float32)
+    assert np.array_equal(grid.values(codes), centred * grid.spread(values.shape))
+    assert not grid.values(grid.codes(np.zeros_like(values))).any()
+    # No more is lost than by the range from end to end, of which nothing is cut off.
+    padded = np.pad(values, ((0, 8), (0, 0))).reshape(3, 16, 12)
+    full = (padded.max(axis=1).clip(min=0) - padded.min(axis=1).clip(max=0)) / 15
+    error = np.square(grid.values(codes) - values)
+    if not power_of_two:
+        assert error.sum() <= np.square(full).sum() * 16 / 4
+
+
+def test_blocks_with_a_zero_point_are_closer_where_they_are_lopsided():
+    values = np.abs(matrix(64, 12))
+    errors = [
+        np.square(grid.values(grid.codes(values)) - values).sum()
+        for grid in (block_grid(values, 16, 15, has_zero_point=True), block_grid(values, 16, 7))
+    ]
+    assert errors[0] < 0.4 * errors[1]
+
+
 def test_blocks_are_closer_than_channels():
     values = matrix(64, 12) * np.geomspace(0.01, 1, 64, dtype=np.float32)[:, None]
     errors = [

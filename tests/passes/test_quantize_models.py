@@ -52,7 +52,9 @@ def test_random_models(seed):
     ("options", "least_snr"),
     [
         ({"mode": "weights", "weight_type": "int4", "block_size": 16}, 8),
+        ({"mode": "weights", "weight_type": "uint4", "block_size": 16}, 8),
         ({"mode": "static", "profile": "generic", "ranges": "mse"}, 25),
+        ({"mode": "static", "profile": "generic", "activation_type": "int16"}, 30),
         ({"mode": "static", "profile": "tensorrt", "power_of_two": True}, 15),
         ({"mode": "static", "sequential": True, "profile": "avx2"}, 22),
     ],
@@ -87,6 +89,14 @@ def test_opsets(mode, opset):
         "w2",
         "w3",
     }
+
+
+def test_initializers_are_inputs_no_more_where_a_caller_might_override_them(models):
+    small = models["opset_9"]
+    result, _ = quantized(small.proto, mode="weights", weight_type="int4", block_size=16)
+    proto = onnx.load_from_string(result)
+    assert proto.ir_version >= 4
+    assert [each.name for each in proto.graph.input] == ["x"]
 
 
 @pytest.mark.parametrize("options", [{"mode": "static"}, {"mode": "dynamic"}, {"mode": "weights"}])

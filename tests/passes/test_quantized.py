@@ -66,7 +66,7 @@ def foreign(**parts):
         ({"mode": "static", "include": ("w2", "w4")}, "'w2', 'w4' are"),
         (
             {"mode": "dynamic"},
-            "'w1.codes', 'w1.zero_point', 'w2.codes' and 5 more are",
+            "'w1.codes', 'w2.codes', 'w3.codes' and 1 more are",
         ),
     ],
     ids=str,
@@ -102,6 +102,17 @@ def test_a_stranger_once_more(nodes, mode):
     assert snr(wanted, run(result, feeds)) > snr(wanted, run(proto, feeds)) - 0.5
     if mode != "static":
         assert not operators(result)["QuantizeLinear"]
+
+
+def test_codes_that_a_caller_may_override_stay():
+    proto, _ = foreign()
+    proto.graph.input.append(
+        onnx.helper.make_tensor_value_info("v8", onnx.TensorProto.INT8, (64, 40))
+    )
+    result, _ = quantized(proto, mode="weights", requantize=True, exclude=("v8",))
+    feed, codes = feeds_of(1, x=(4, 48))[0], np.zeros((64, 40), np.int8)
+    (given,) = run(result, [{**feed, "v8": codes}])
+    assert not given["y"].any()
 
 
 def test_our_own_once_more():

@@ -283,6 +283,19 @@ def test_what_takes_no_bias(body, extra):
     assert not takes_bias(use)
 
 
+def test_a_bias_that_a_caller_may_override_is_not_changed():
+    signature = "(float[3,5] x, float[5] b) => (float[3,5] y)"
+    weights = {"w": floats(5, 5), "b": floats(5)}
+    (use,) = layer_of(built("y = Gemm (x, w, b)", signature, weights), "w").uses
+    assert not takes_bias(use)
+    feed, other = {"x": floats(3, 5)}, floats(5)
+    model = built("a = MatMul (x, w)  y = Add (a, b)", signature, weights)
+    shift, before, after, changed = shifted(model, "w", feed)
+    assert after["y"] == pytest.approx(before["y"] + shift, abs=1e-5)
+    moved = outputs_of(changed, {**feed, "b": other})["y"] - after["y"]
+    assert moved == pytest.approx(np.broadcast_to(other - weights["b"], moved.shape), abs=1e-5)
+
+
 def test_a_shift_is_rounded_to_the_type_of_the_layer():
     model = built("y = Conv (x, w)", IMAGE, {"w": floats(6, 4, 1, 1)})
     (use,) = layer_of(model, "w").uses

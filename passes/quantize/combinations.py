@@ -1,0 +1,49 @@
+"""Options that contradict each other, refused before anything is done."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from onnxcomp.errors import OptionError
+from passes.quantize.profiles import PROFILES
+
+if TYPE_CHECKING:
+    from passes.quantize.quantize import Quantize
+
+BLOCK_TYPES = {"int8", "int4", "uint4", "int2"}
+"""Of weights that MatMulNBits multiplies."""
+
+LEAST_BLOCK = 16
+"""Inputs of a block, of which MatMulNBits takes powers of two."""
+
+
+def check_combination(options: Quantize) -> None:
+    """Refuse options that cannot be stored, or that their profile does not compute.
+
+    Raises:
+        OptionError: They contradict each other.
+    """
+    _check_blocks(options)
+    activations = PROFILES[options.profile].activations
+    if options.activation_type not in {"auto", *activations}:
+        raise OptionError(
+            f"{options.name}: activation_type = {options.activation_type!r} is nothing that "
+            f"profile {options.profile} computes faster; give {' or '.join(activations)}, or "
+            "profile generic"
+        )
+
+
+def _check_blocks(options: Quantize) -> None:
+    size, kind = options.block_size, options.weight_type
+    if size and kind not in BLOCK_TYPES:
+        raise OptionError(
+            f"{options.name}: block_size = {size} needs weight_type int8, int4, uint4 or int2, "
+            f"not {kind}"
+        )
+    if size and (size < LEAST_BLOCK or size & (size - 1)):
+        raise OptionError(f"{options.name}: block_size = {size}: a power of two from 16 to 256")
+    if kind == "uint4" and not size:
+        raise OptionError(
+            f"{options.name}: block_size = 0: weight_type uint4 is of blocks; give block_size, or "
+            "weight_type int4"
+        )
