@@ -24,6 +24,11 @@ def check_combination(options: Quantize) -> None:
         OptionError: They contradict each other.
     """
     _check_blocks(options)
+    if options.io_dtype != "float" and options.mode != "static":
+        raise OptionError(
+            f"{options.name}: io_dtype = {options.io_dtype!r} needs mode static, which finds "
+            f"ranges, not {options.mode}"
+        )
     activations = PROFILES[options.profile].activations
     if options.activation_type not in {"auto", *activations}:
         raise OptionError(

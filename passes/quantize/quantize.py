@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import numpy as np
@@ -18,6 +19,7 @@ from passes.quantize.coding import Coding
 from passes.quantize.combinations import check_combination
 from passes.quantize.dynamic import is_dynamic, rewrite_dynamic
 from passes.quantize.forms import WEIGHT_TYPES, Form
+from passes.quantize.ports import code_ports, port_grids
 from passes.quantize.profiles import PROFILES
 from passes.quantize.quantized import check_unquantized, dequantize
 from passes.quantize.searching import Search
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from onnxcomp.pipeline import Context
     from onnxcomp.statistics import Layer
     from onnxcomp.verdicts import Verdict
+    from passes.quantize.ports import Grids
 
 LEAST_GAIN = 1.5
 """Bytes of a weight over its elements from which 8 bits, with scales, are surely fewer."""
@@ -88,6 +91,13 @@ class Quantize(Pass):
             "fastest: uint8 on processors. Signed ones are symmetric; 16 bits need opset 21."
         ),
     ] = "auto"
+    io_dtype: Annotated[
+        Literal["float", "uint8", "int8"],
+        Field(
+            description="Type of float32 inputs and outputs (static); what their integers stand "
+            "for is in the report and the metadata."
+        ),
+    ] = "float"
     ranges: Annotated[
         Literal["output", "mse", "entropy", "percentile", "minmax"],
         Field(
@@ -157,12 +167,14 @@ class Quantize(Pass):
         coding = Coding(
             kind, self.weight_type, profile.largest_code, self.block_size, self.power_of_two
         )
-        original, forms = self._prepared(model, weights, coding, context)
+        original, forms, ports = self._prepared(model, weights, coding, context)
         rest = context.part(STEP if self.mode == "static" else 0.0, 1)
         verdicts = Coder(coding, forms, self.sequential).run(model, original, weights, rest)
         of_form = {each: {key for key, one in forms.items() if one is each} for each in Form}
         round_biases(model, of_form[Form.INTEGER], profile)
         rewrite_dynamic(model, of_form[Form.DYNAMIC])
+        if ports:
+            code_ports(model, ports)
         context.progress(1.0)
         return [*skipped, *verdicts]
 
@@ -194,8 +206,12 @@ class Quantize(Pass):
 
     def _prepared(
         self, model: Model, weights: list[Weight], coding: Coding, context: Context
-    ) -> tuple[Model, dict[str, Form]]:
-        """Round activations; return a copy from before, and the form of each layer's weight."""
+    ) -> tuple[Model, dict[str, Form], Grids]:
+        """Round activations.
+
+        Returns:
+            A copy from before, the form of each layer's weight, and grids of inputs and outputs.
+        """
         computed = {"static": Form.INTEGER, "dynamic": Form.DYNAMIC}.get(self.mode)
         chosen = {
             id(each.tensor)
@@ -207,12 +223,12 @@ class Quantize(Pass):
             return self._static(model, chosen, context)
         original = copy_model(model)
         if self.mode == "dynamic":
-            return original, {each.key: Form.DYNAMIC for each in own if self._is_dynamic(each)}
-        return original, {each.key: Form.BLOCKS for each in own if self._is_in_blocks(each)}
+            return original, {each.key: Form.DYNAMIC for each in own if self._is_dynamic(each)}, {}
+        return original, {each.key: Form.BLOCKS for each in own if self._is_in_blocks(each)}, {}
 
     def _static(
         self, model: Model, chosen: set[int], context: Context
-    ) -> tuple[Model, dict[str, Form]]:
+    ) -> tuple[Model, dict[str, Form], Grids]:
         if context.samples is None and context.statistics is None:
             raise OptionError(
                 f"{self.name}: mode = 'static' needs data; give --data, or use dynamic or weights"
@@ -228,9 +244,13 @@ class Quantize(Pass):
             kept_float=None if self.keep_float == "auto" else int(self.keep_float),
             least_snr=max(self.least_snr, context.min_snr or self.least_snr),
         )
+        ports: Grids = {}
+        if self.io_dtype != "float":
+            eight = replace(search, dtype=np.dtype(np.uint8))
+            ports = port_grids(model, kept, eight, self.io_dtype, context)
         original = copy_model(model)
         round_activations(model, placement, kept)
-        return original, dict.fromkeys(placement.keys, Form.INTEGER)
+        return original, dict.fromkeys(placement.keys, Form.INTEGER), ports
 
     @property
     def _activations(self) -> np.dtype[Any]:
