@@ -17,13 +17,15 @@ from passes.quantize.choosing import fastest
 from passes.quantize.coder import Coder
 from passes.quantize.coding import Coding
 from passes.quantize.combinations import check_combination
-from passes.quantize.dynamic import is_dynamic, rewrite_dynamic
+from passes.quantize.dynamic import rewrite_dynamic
 from passes.quantize.forms import WEIGHT_TYPES, Form
 from passes.quantize.ports import code_ports, port_grids
+from passes.quantize.processors import detected_profile
 from passes.quantize.profiles import PROFILES
 from passes.quantize.quantized import check_unquantized, dequantize
 from passes.quantize.searching import Search
 from passes.quantize.static import find_placement, round_activations
+from passes.quantize.suiting import suits_blocks, suits_dynamic
 
 if TYPE_CHECKING:
     from onnxcomp.graph import Model, Weight
@@ -125,12 +127,13 @@ class Quantize(Pass):
         ),
     ] = 22.0
     profile: Annotated[
-        Literal["cpu", "avx2", "openvino", "cuda", "tensorrt", "generic"],
+        Literal["auto", "cpu", "avx2", "openvino", "cuda", "tensorrt", "generic"],
         Field(
             description="Whose integer operators the graph is made for; avx2 is for processors "
-            "without VNNI, whose sums of 16 bits must not overflow."
+            "without VNNI, whose sums of 16 bits must not overflow; auto for the one of these two "
+            "that this processor is."
         ),
-    ] = "cpu"
+    ] = "auto"
     power_of_two: Annotated[
         bool, Field(description="Only scales that are powers of two, as some accelerators need.")
     ] = False
@@ -159,6 +162,14 @@ class Quantize(Pass):
         if self.requantize:
             dequantize(model)
         check_unquantized(model, self)
+        if self.profile != "auto":
+            return self._decided(model, context)
+        found = self.model_copy(update={"profile": detected_profile()})
+        if self.mode in {"static", "dynamic"}:
+            context.decide((found,))
+        return found._decided(model, context)  # noqa: SLF001 - its own, of the same class
+
+    def _decided(self, model: Model, context: Context) -> list[Verdict]:
         if self.mode == "auto":
             return self._auto(model, context)
         kind, profile = WEIGHT_TYPES[self.weight_type], PROFILES[self.profile]
@@ -212,6 +223,7 @@ class Quantize(Pass):
         Returns:
             A copy from before, the form of each layer's weight, and grids of inputs and outputs.
         """
+        profile = PROFILES[self.profile]
         computed = {"static": Form.INTEGER, "dynamic": Form.DYNAMIC}.get(self.mode)
         chosen = {
             id(each.tensor)
@@ -223,7 +235,11 @@ class Quantize(Pass):
             return self._static(model, chosen, context)
         original = copy_model(model)
         if self.mode == "dynamic":
-            return original, {each.key: Form.DYNAMIC for each in own if self._is_dynamic(each)}, {}
+            return (
+                original,
+                {each.key: Form.DYNAMIC for each in own if suits_dynamic(each, profile)},
+                {},
+            )
         return original, {each.key: Form.BLOCKS for each in own if self._is_in_blocks(each)}, {}
 
     def _static(
@@ -257,22 +273,9 @@ class Quantize(Pass):
         fastest_type = PROFILES[self.profile].activations[0]
         return np.dtype(fastest_type if self.activation_type == "auto" else self.activation_type)
 
-    def _is_dynamic(self, layer: Layer) -> bool:
-        profile, dtype = PROFILES[self.profile], layer.weight.dtype
-        return bool(layer.uses) and all(
-            use.node.op in profile.dynamic and is_dynamic(use, dtype) for use in layer.uses
-        )
-
     def _is_in_blocks(self, layer: Layer) -> bool:
-        # Of other types ONNX Runtime decodes the whole weight at every run.
-        is_product = (
-            bool(layer.uses)
-            and layer.weight.dtype == np.float32
-            and all(use.node.op == "MatMul" and use.place == 1 for use in layer.uses)
-        )
-        divisor, outputs = WEIGHT_TYPES[self.weight_type].divisor, layer.weight.shape[-1]
-        is_fused = PROFILES[self.profile].blocks and outputs % divisor == 0
-        return is_product and is_fused and self.block_size > 0
+        kind, profile = WEIGHT_TYPES[self.weight_type], PROFILES[self.profile]
+        return self.block_size > 0 and suits_blocks(layer, kind, profile)
 
     def _auto(self, model: Model, context: Context) -> list[Verdict]:
         least = max(self.least_snr, context.min_snr or self.least_snr)
@@ -282,6 +285,7 @@ class Quantize(Pass):
         )
         if context.samples is None and context.statistics is not None:
             # Without samples nothing is measured, but whoever has statistics wants them used.
+            context.decide((static,))
             return static.apply(model, context)
         # What single roundings cost need not add up: where it is more, fewer are done.
         stricter = [
