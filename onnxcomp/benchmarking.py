@@ -194,11 +194,13 @@ class _Trial:
         """Load the three in the order of ``loading``, and yield ``count`` rounds."""
         sessions = {who: self._open(who) for who in loading}
         check_outputs(sessions[0], sessions[1])
-        repeats = max(_repeats(session, feed) for session in sessions.values())
+        feeds = {who: session.encoded(feed) for who, session in sessions.items()}
+        sessions = {who: session.bare for who, session in sessions.items()}
+        repeats = max(_repeats(sessions[who], feeds[who]) for who in sessions)
         for _ in range(count):
             order = sorted(sessions)
             shuffle(order)
-            times = {who: self._measure(sessions[who], feed, repeats) for who in order}
+            times = {who: self._measure(sessions[who], feeds[who], repeats) for who in order}
             yield [times[who] for who in sorted(times)]
 
     def load_ratio(self) -> float:

@@ -13,6 +13,7 @@ from onnxcomp.errors import ModelError, OnnxcompError, PassError
 from onnxcomp.graph import copy_model, count_bytes, load_model
 from onnxcomp.pipeline import Context, Pass, recipe
 from onnxcomp.report import Step
+from onnxcomp.runtime.coded import read_codes
 from onnxcomp.validation import validate
 
 if TYPE_CHECKING:
@@ -142,6 +143,12 @@ def _side_effects(model: Model, copied: Model) -> list[str]:
     effects = []
     if copied.opset != model.opset:
         effects.append(f"opset raised from {model.opset} to {copied.opset}")
+    former = {each.name: each.dtype for each in (*model.inputs, *model.outputs)}
+    effects += [
+        f"{name} is {each.dtype} (scale {each.scale:.6g}, zero point {each.zero_point})"
+        for name, each in read_codes(copied.metadata).items()
+        if former.get(name) != each.dtype
+    ]
     if after < before:
         effects.append(f"{before - after} of {before} nodes removed")
     return effects

@@ -2,11 +2,12 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from onnxcomp.errors import ModelError, OnnxcompError, ProviderError
+from onnxcomp.runtime.coded import PortCodes, read_codes
 from onnxcomp.runtime.dtypes import element_type, is_beyond_numpy
 from onnxcomp.runtime.ports import Port, check_feed
 from onnxcomp.runtime.providers import CPU, Provider, find_provider, select
@@ -17,6 +18,7 @@ _STOP_SPINNING = "session.force_spinning_stop"
 _PLACEMENT = "session.record_ep_graph_assignment_info"
 _DATA_FOLDER = "session.model_external_initializers_file_folder_path"
 _LONGEST_REASON = 300
+_FLOAT = "tensor(float)"
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,8 @@ class Session:
         provider: The provider's short name, such as ``cpu``.
         inputs: What a feed must hold.
         outputs: What a run gives.
+        codes: What inputs and outputs stand for that are integers in the file; here they are
+            floats.
     """
 
     label: str
@@ -36,6 +40,7 @@ class Session:
     outputs: tuple[Port, ...]
     handle: Any = field(repr=False)
     run_options: Any = field(repr=False)
+    codes: Mapping[str, PortCodes] = field(default_factory=dict)
 
     def run(
         self, feed: Mapping[str, Array], outputs: Sequence[str] | None = None
@@ -57,16 +62,34 @@ class Session:
         """
         names = [port.name for port in self.outputs] if outputs is None else list(outputs)
         try:
+            coded = self.encoded(feed)
             if self._is_plain:
-                values = self.handle.run(names, feed, self.run_options)
-                return {name: array_of(value) for name, value in zip(names, values, strict=True)}
-            return self._run_beyond_numpy(feed, names)
+                values = self.handle.run(names, coded, self.run_options)
+                found = {name: array_of(value) for name, value in zip(names, values, strict=True)}
+            else:
+                found = self._run_beyond_numpy(coded, names)
+            return {
+                name: self.codes[name].decode(array) if name in self.codes else array
+                for name, array in found.items()
+            }
         except OnnxcompError:
             raise
         except Exception as error:
             check_feed(feed, self.inputs)
             place = f"{self.label} on {self.provider}"
             raise ModelError(f"cannot run {place}: {reason(error)}") from error
+
+    def encoded(self, feed: Mapping[str, Array]) -> dict[str, Array]:
+        """Return a feed with the integers that the file takes."""
+        return {
+            name: self.codes[name].encode(array) if name in self.codes else array
+            for name, array in feed.items()
+        }
+
+    @property
+    def bare(self) -> "Session":
+        """The same session without any decoding, to be timed."""
+        return replace(self, codes={})
 
     @property
     def _is_plain(self) -> bool:
@@ -133,13 +156,15 @@ def open_session(
     _check_placement(handle, found, label)
     run_options = onnxruntime.RunOptions()
     run_options.log_severity_level = _FATAL
+    codes = _codes(handle)
     return Session(
         label=label,
         provider=found.short_name,
-        inputs=_ports(handle.get_inputs()),
-        outputs=_ports(handle.get_outputs()),
+        inputs=_ports(handle.get_inputs(), codes),
+        outputs=_ports(handle.get_outputs(), codes),
         handle=handle,
         run_options=run_options,
+        codes=codes,
     )
 
 
@@ -170,9 +195,21 @@ def reason(error: Exception) -> str:
     return text
 
 
-def _ports(values: Sequence[Any]) -> tuple[Port, ...]:
+def _codes(handle: Any) -> dict[str, PortCodes]:
+    """Return what inputs and outputs stand for, where they are what the metadata say."""
+    types = {each.name: each.type for each in (*handle.get_inputs(), *handle.get_outputs())}
+    found = read_codes(handle.get_modelmeta().custom_metadata_map)
+    return {
+        name: each
+        for name, each in found.items()
+        if name in types and element_type(types[name]) == each.dtype
+    }
+
+
+def _ports(values: Sequence[Any], codes: Mapping[str, PortCodes]) -> tuple[Port, ...]:
+    types = {each.name: _FLOAT if each.name in codes else each.type for each in values}
     return tuple(
-        Port(value.name, value.type, element_type(value.type), tuple(value.shape))
+        Port(value.name, types[value.name], element_type(types[value.name]), tuple(value.shape))
         for value in values
     )
 

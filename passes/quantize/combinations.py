@@ -24,11 +24,17 @@ def check_combination(options: Quantize) -> None:
         OptionError: They contradict each other.
     """
     _check_blocks(options)
-    activations = PROFILES[options.profile].activations
+    if options.io_dtype != "float" and options.mode != "static":
+        raise OptionError(
+            f"{options.name}: io_dtype = {options.io_dtype!r} needs mode static, which finds "
+            f"ranges, not {options.mode}"
+        )
+    profile = "cpu" if options.profile == "auto" else options.profile
+    activations = PROFILES[profile].activations
     if options.activation_type not in {"auto", *activations}:
         raise OptionError(
             f"{options.name}: activation_type = {options.activation_type!r} is nothing that "
-            f"profile {options.profile} computes faster; give {' or '.join(activations)}, or "
+            f"profile {profile} computes faster; give {' or '.join(activations)}, or "
             "profile generic"
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import numpy as np
@@ -16,19 +17,23 @@ from passes.quantize.choosing import fastest
 from passes.quantize.coder import Coder
 from passes.quantize.coding import Coding
 from passes.quantize.combinations import check_combination
-from passes.quantize.dynamic import is_dynamic, rewrite_dynamic
+from passes.quantize.dynamic import rewrite_dynamic
 from passes.quantize.forms import WEIGHT_TYPES, Form
+from passes.quantize.ports import code_ports, port_grids
+from passes.quantize.processors import detected_profile
 from passes.quantize.products import write_gemms
 from passes.quantize.profiles import PROFILES
 from passes.quantize.quantized import check_unquantized, dequantize
 from passes.quantize.searching import Search
 from passes.quantize.static import find_placement, round_activations
+from passes.quantize.suiting import suits_blocks, suits_dynamic
 
 if TYPE_CHECKING:
     from onnxcomp.graph import Model, Weight
     from onnxcomp.pipeline import Context
     from onnxcomp.statistics import Layer
     from onnxcomp.verdicts import Verdict
+    from passes.quantize.ports import Grids
 
 LEAST_GAIN = 1.5
 """Bytes of a weight over its elements from which 8 bits, with scales, are surely fewer."""
@@ -89,6 +94,13 @@ class Quantize(Pass):
             "fastest: uint8 on processors. Signed ones are symmetric; 16 bits need opset 21."
         ),
     ] = "auto"
+    io_dtype: Annotated[
+        Literal["float", "uint8", "int8"],
+        Field(
+            description="Type of float32 inputs and outputs (static); what their integers stand "
+            "for is in the report and the metadata."
+        ),
+    ] = "float"
     ranges: Annotated[
         Literal["output", "mse", "entropy", "percentile", "minmax"],
         Field(
@@ -116,12 +128,13 @@ class Quantize(Pass):
         ),
     ] = 22.0
     profile: Annotated[
-        Literal["cpu", "avx2", "openvino", "cuda", "tensorrt", "generic"],
+        Literal["auto", "cpu", "avx2", "openvino", "cuda", "tensorrt", "generic"],
         Field(
             description="Whose integer operators the graph is made for; avx2 is for processors "
-            "without VNNI, whose sums of 16 bits must not overflow."
+            "without VNNI, whose sums of 16 bits must not overflow; auto for the one of these two "
+            "that this processor is."
         ),
-    ] = "cpu"
+    ] = "auto"
     power_of_two: Annotated[
         bool, Field(description="Only scales that are powers of two, as some accelerators need.")
     ] = False
@@ -150,6 +163,14 @@ class Quantize(Pass):
         if self.requantize:
             dequantize(model)
         check_unquantized(model, self)
+        if self.profile != "auto":
+            return self._decided(model, context)
+        found = self.model_copy(update={"profile": detected_profile()})
+        if self.mode in {"static", "dynamic"}:
+            context.decide((found,))
+        return found._decided(model, context)  # noqa: SLF001 - its own, of the same class
+
+    def _decided(self, model: Model, context: Context) -> list[Verdict]:
         if self.mode == "auto":
             return self._auto(model, context)
         kind, profile = WEIGHT_TYPES[self.weight_type], PROFILES[self.profile]
@@ -158,12 +179,14 @@ class Quantize(Pass):
         coding = Coding(
             kind, self.weight_type, profile.largest_code, self.block_size, self.power_of_two
         )
-        original, forms = self._prepared(model, weights, coding, context)
+        original, forms, ports = self._prepared(model, weights, coding, context)
         rest = context.part(STEP if self.mode == "static" else 0.0, 1)
         verdicts = Coder(coding, forms, self.sequential).run(model, original, weights, rest)
         of_form = {each: {key for key, one in forms.items() if one is each} for each in Form}
         round_biases(model, of_form[Form.INTEGER], profile)
         rewrite_dynamic(model, of_form[Form.DYNAMIC])
+        if ports:
+            code_ports(model, ports)
         context.progress(1.0)
         return [*skipped, *verdicts]
 
@@ -195,8 +218,13 @@ class Quantize(Pass):
 
     def _prepared(
         self, model: Model, weights: list[Weight], coding: Coding, context: Context
-    ) -> tuple[Model, dict[str, Form]]:
-        """Round activations; return a copy from before, and the form of each layer's weight."""
+    ) -> tuple[Model, dict[str, Form], Grids]:
+        """Round activations.
+
+        Returns:
+            A copy from before, the form of each layer's weight, and grids of inputs and outputs.
+        """
+        profile = PROFILES[self.profile]
         computed = {"static": Form.INTEGER, "dynamic": Form.DYNAMIC}.get(self.mode)
         chosen = {
             id(each.tensor)
@@ -208,12 +236,16 @@ class Quantize(Pass):
             return self._static(model, chosen, context)
         original = copy_model(model)
         if self.mode == "dynamic":
-            return original, {each.key: Form.DYNAMIC for each in own if self._is_dynamic(each)}
-        return original, {each.key: Form.BLOCKS for each in own if self._is_in_blocks(each)}
+            return (
+                original,
+                {each.key: Form.DYNAMIC for each in own if suits_dynamic(each, profile)},
+                {},
+            )
+        return original, {each.key: Form.BLOCKS for each in own if self._is_in_blocks(each)}, {}
 
     def _static(
         self, model: Model, chosen: set[int], context: Context
-    ) -> tuple[Model, dict[str, Form]]:
+    ) -> tuple[Model, dict[str, Form], Grids]:
         if context.samples is None and context.statistics is None:
             raise OptionError(
                 f"{self.name}: mode = 'static' needs data; give --data, or use dynamic or weights"
@@ -230,31 +262,22 @@ class Quantize(Pass):
             least_snr=max(self.least_snr, context.min_snr or self.least_snr),
         )
         write_gemms(model, placement.keys)
+        ports: Grids = {}
+        if self.io_dtype != "float":
+            eight = replace(search, dtype=np.dtype(np.uint8))
+            ports = port_grids(model, kept, eight, self.io_dtype, context)
         original = copy_model(model)
         round_activations(model, placement, kept)
-        return original, dict.fromkeys(placement.keys, Form.INTEGER)
+        return original, dict.fromkeys(placement.keys, Form.INTEGER), ports
 
     @property
     def _activations(self) -> np.dtype[Any]:
         fastest_type = PROFILES[self.profile].activations[0]
         return np.dtype(fastest_type if self.activation_type == "auto" else self.activation_type)
 
-    def _is_dynamic(self, layer: Layer) -> bool:
-        profile, dtype = PROFILES[self.profile], layer.weight.dtype
-        return bool(layer.uses) and all(
-            use.node.op in profile.dynamic and is_dynamic(use, dtype) for use in layer.uses
-        )
-
     def _is_in_blocks(self, layer: Layer) -> bool:
-        # Of other types ONNX Runtime decodes the whole weight at every run.
-        is_product = (
-            bool(layer.uses)
-            and layer.weight.dtype == np.float32
-            and all(use.node.op == "MatMul" and use.place == 1 for use in layer.uses)
-        )
-        divisor, outputs = WEIGHT_TYPES[self.weight_type].divisor, layer.weight.shape[-1]
-        is_fused = PROFILES[self.profile].blocks and outputs % divisor == 0
-        return is_product and is_fused and self.block_size > 0
+        kind, profile = WEIGHT_TYPES[self.weight_type], PROFILES[self.profile]
+        return self.block_size > 0 and suits_blocks(layer, kind, profile)
 
     def _auto(self, model: Model, context: Context) -> list[Verdict]:
         least = max(self.least_snr, context.min_snr or self.least_snr)
@@ -264,6 +287,7 @@ class Quantize(Pass):
         )
         if context.samples is None and context.statistics is not None:
             # Without samples nothing is measured, but whoever has statistics wants them used.
+            context.decide((static,))
             return static.apply(model, context)
         # What single roundings cost need not add up: where it is more, fewer are done.
         stricter = [

@@ -46,6 +46,6 @@ def test_golden(models, one, name):
 def test_golden_quantized(models, mode):
     # Whether a mean is corrected depends on the data, and the ranges on what was measured.
     proto, feeds = (CONVNET, IMAGES) if mode == "static" else (models["mlp"].proto, None)
-    result, _ = quantized(proto, feeds, mode=mode, ranges="minmax", keep_float="0")
+    result, _ = quantized(proto, feeds, mode=mode, ranges="minmax", keep_float="0", profile="cpu")
     text = "\n".join(listing(onnx.load_from_string(result).graph)) + "\n"
     assert text == (FOLDER / f"quantize-{mode}.txt").read_text(encoding="utf-8")
