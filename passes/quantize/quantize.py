@@ -19,6 +19,7 @@ from passes.quantize.coding import Coding
 from passes.quantize.combinations import check_combination
 from passes.quantize.dynamic import rewrite_dynamic
 from passes.quantize.forms import WEIGHT_TYPES, Form
+from passes.quantize.halving import halve, replaced
 from passes.quantize.ports import code_ports, port_grids
 from passes.quantize.processors import detected_profile
 from passes.quantize.products import write_gemms
@@ -26,7 +27,7 @@ from passes.quantize.profiles import PROFILES
 from passes.quantize.quantized import check_unquantized, dequantize
 from passes.quantize.searching import Search
 from passes.quantize.static import find_placement, round_activations
-from passes.quantize.suiting import suits_blocks, suits_dynamic
+from passes.quantize.suiting import suits_blocks, suits_dynamic, why_unsuited
 
 if TYPE_CHECKING:
     from onnxcomp.graph import Model, Weight
@@ -34,9 +35,6 @@ if TYPE_CHECKING:
     from onnxcomp.statistics import Layer
     from onnxcomp.verdicts import Verdict
     from passes.quantize.ports import Grids
-
-LEAST_GAIN = 1.5
-"""Bytes of a weight over its elements from which 8 bits, with scales, are surely fewer."""
 
 MARGINS = (3.0, 6.0)
 """What is asked beyond the least SNR, in dB, where a result has missed it."""
@@ -78,6 +76,10 @@ class Quantize(Pass):
             "for each block, and is int4 where there are none."
         ),
     ] = "int8"
+    rest: Annotated[
+        Literal["float32", "float16"],
+        Field(description="Type in which biases and other weights that stay float are stored."),
+    ] = "float32"
     block_size: Annotated[
         int,
         Field(
@@ -184,11 +186,12 @@ class Quantize(Pass):
         verdicts = Coder(coding, forms, self.sequential).run(model, original, weights, rest)
         of_form = {each: {key for key, one in forms.items() if one is each} for each in Form}
         round_biases(model, of_form[Form.INTEGER], profile)
+        halved = halve(model, self.selects) if self.rest == "float16" else []
         rewrite_dynamic(model, of_form[Form.DYNAMIC])
         if ports:
             code_ports(model, ports)
         context.progress(1.0)
-        return [*skipped, *verdicts]
+        return replaced([*skipped, *verdicts], halved)
 
     def _least_opset(self, model: Model) -> int:
         """Return the opset that has the operators that the mode writes."""
@@ -204,17 +207,13 @@ class Quantize(Pass):
 
     def _suitable(self, model: Model) -> tuple[list[Weight], list[Verdict]]:
         weights, skipped = self.candidates(model)
-        suitable = []
-        for each in weights:
-            if each.size < self.min_elements:
-                skipped.append(skip(each, f"is tiny ({each.size} elements)"))
-            elif self.mode != "weights" and each.tensor.nbytes < LEAST_GAIN * each.size:
-                skipped.append(skip(each, "is stored in about 8 bits or less; expand it first"))
-            elif not np.isfinite(each.load().astype(np.float32)).all():
-                skipped.append(skip(each, "holds NaN or infinity"))
-            else:
-                suitable.append(each)
-        return suitable, skipped
+        reasons = [
+            why_unsuited(each, self.min_elements, is_computed=self.mode != "weights")
+            for each in weights
+        ]
+        pairs = list(zip(weights, reasons, strict=True))
+        skipped += [skip(each, reason) for each, reason in pairs if reason is not None]
+        return [each for each, reason in pairs if reason is None], skipped
 
     def _prepared(
         self, model: Model, weights: list[Weight], coding: Coding, context: Context

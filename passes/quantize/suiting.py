@@ -1,4 +1,4 @@
-"""Which layers may take a form that is not for all: dynamic activations, or blocks."""
+"""Which weights are worth it, and which layers may take a form that is not for all."""
 
 from __future__ import annotations
 
@@ -9,9 +9,30 @@ import numpy as np
 from passes.quantize.dynamic import is_dynamic
 
 if TYPE_CHECKING:
+    from onnxcomp.graph import Weight
     from onnxcomp.statistics import Layer
     from passes.quantize.forms import WeightType
     from passes.quantize.profiles import Profile
+
+LEAST_GAIN = 1.5
+"""Bytes of a weight over its elements from which 8 bits, with scales, are surely fewer."""
+
+
+def why_unsuited(weight: Weight, least_elements: int, *, is_computed: bool) -> str | None:
+    """Return why a weight is left alone; None if it is not.
+
+    Args:
+        weight: The weight.
+        least_elements: Fewer are not worth it.
+        is_computed: Whether weights are to be computed with, and not only stored.
+    """
+    if weight.size < least_elements:
+        return f"is tiny ({weight.size} elements)"
+    if is_computed and weight.tensor.nbytes < LEAST_GAIN * weight.size:
+        return "is stored in about 8 bits or less; expand it first"
+    if not np.isfinite(weight.load().astype(np.float32)).all():
+        return "holds NaN or infinity"
+    return None
 
 
 def suits_dynamic(layer: Layer, profile: Profile) -> bool:
