@@ -1,0 +1,1 @@
+"""Channels, neurons, heads and widths that are really removed."""
