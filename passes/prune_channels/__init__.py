@@ -1,1 +1,17 @@
 """Channels, neurons, heads and widths that are really removed."""
+
+from passes.prune_channels.finding import find_groups
+from passes.prune_channels.groups import Count, Frozen, Group, Integers, Part, Role, Use
+from passes.prune_channels.removal import remove
+
+__all__ = [
+    "Count",
+    "Frozen",
+    "Group",
+    "Integers",
+    "Part",
+    "Role",
+    "Use",
+    "find_groups",
+    "remove",
+]

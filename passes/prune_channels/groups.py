@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from onnxcomp.graph import Constant, Variable
 
 Role = Literal["produces", "consumes", "follows"]
-"""What an axis of a constant does with channels: their values are computed by its rows (output
-axis), are multiplied with its rows and summed up (input axis), or each is changed by its own number
+"""What an axis of a constant does with channels: its rows compute their values (output axis), or are
+multiplied with them and summed up (input axis), or each channel is changed by a number of its own
 (bias, normalisation, element-wise factor)."""
 
 
@@ -49,7 +49,7 @@ class Integers:
     Args:
         node: The operator.
         place: The input at which it takes them, or the name of its attribute.
-        values: What they are, end to end; counted from the front where they are positions.
+        values: What they are, end to end.
     """
 
     node: gs.Node
@@ -64,11 +64,13 @@ class Count:
     Args:
         integers: Where it stands.
         index: Which of them it is.
+        value: What it is; where it is a position, from the front.
         shares: By how much it falls with each channel of the group; shape (channels,).
     """
 
     integers: Integers
     index: int
+    value: int
     shares: NDArray[np.int64]
 
 
@@ -76,7 +78,7 @@ class Count:
 class Group:
     """Channels of one kind, any of which may be removed, each with all that belongs to it.
 
-    Where the weights that consume a channel are zeros, the model gives the same outputs without it.
+    Where what consumes a channel is zero, the model gives the same outputs without it.
 
     Args:
         weights: Where they lie in constants.

@@ -1,0 +1,132 @@
+"""An operator as its rule sees it: the elements of what it reads and gives."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from onnxcomp.graph import Constant
+from passes.prune_channels.groups import Integers, Use
+from passes.prune_channels.literals import Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    import onnx_graphsurgeon as gs
+    from numpy.typing import NDArray
+
+    from passes.prune_channels.elements import Elements, Ids
+    from passes.prune_channels.groups import Role
+    from passes.prune_channels.literals import Provenance, Source
+
+
+@dataclass(eq=False)
+class Operator:
+    """A node with all that its rule needs, and all that the rule says.
+
+    Args:
+        node: The node.
+        opset: Of the model.
+        elements: What is known of elements.
+        provenance: Where integers come from.
+        fixed: Identities of tensors that depend on constants only.
+
+    Attributes:
+        taken: Inputs whose integers the rule has seen to.
+    """
+
+    node: gs.Node
+    opset: int
+    elements: Elements
+    provenance: Provenance
+    fixed: frozenset[int]
+    taken: set[int] = field(default_factory=set)
+
+    @property
+    def name(self) -> str:
+        """The operator's type."""
+        return str(self.node.op)
+
+    def has(self, place: int) -> bool:
+        """Tell whether an input is given."""
+        return place < len(self.node.inputs) and bool(self.node.inputs[place].name)
+
+    def input(self, place: int) -> list[Ids]:
+        """Return the elements of each axis of an input; none where it is not given."""
+        return (self.elements.axes(self.node.inputs[place]) or []) if self.has(place) else []
+
+    def output(self, place: int = 0) -> list[Ids]:
+        """Return the elements of each axis of an output; none where it is not given."""
+        outputs = self.node.outputs
+        given = place < len(outputs) and bool(outputs[place].name)
+        return (self.elements.axes(outputs[place]) or []) if given else []
+
+    def attribute(self, name: str, default: Any = None) -> Any:
+        """Return an attribute."""
+        return self.node.attrs.get(name, default)
+
+    def axis(self, rank: int, default: int = 0) -> int:
+        """Return the attribute ``axis`` from the front."""
+        return int(self.node.attrs.get("axis", default)) % max(rank, 1)
+
+    def is_fixed(self, place: int) -> bool:
+        """Tell whether an input depends on constants only."""
+        tensor = self.node.inputs[place]
+        return isinstance(tensor, Constant) or id(tensor) in self.fixed
+
+    def constant(self, place: int) -> NDArray[np.int64] | None:
+        """Return the integers of an input, flat; None where they are not literal or not given."""
+        sources = self.provenance.read(self.node, place) if self.has(place) else None
+        if sources is None:
+            return None
+        self.taken.add(place)
+        literals = [each for each in sources if isinstance(each, Literal)]
+        if len(literals) < len(sources):
+            return None
+        return np.array([each.value for each in literals], np.int64)
+
+    def sources(self, place: int) -> Sequence[Source] | None:
+        """Return where each integer of an input comes from, which the rule has to count."""
+        self.taken.add(place)
+        return self.provenance.read(self.node, place) if self.has(place) else None
+
+    def count(self, source: Source, ids: Ids, value: int | None = None) -> None:
+        """Say that an integer counts elements."""
+        self.provenance.count(source, ids, len(ids) if value is None else value)
+
+    def count_attribute(self, name: str, ids: Ids) -> None:
+        """Say that an attribute, which is one integer, counts elements."""
+        integers = Integers(self.node, name, (len(ids),))
+        self.count(Literal(integers, 0, len(ids)), ids)
+
+    def join(self, one: Ids, other: Ids) -> None:
+        """Say that elements are the same, one by one."""
+        self.elements.join(one, other)
+
+    def join_axes(self, one: Iterable[Ids], other: Iterable[Ids]) -> None:
+        """Say that the elements of several axes are the same, axis by axis."""
+        for each, twin in zip(one, other, strict=True):
+            self.elements.join(each, twin)
+
+    def freeze(self, axes: Iterable[Ids], reason: str) -> None:
+        """Say that elements have to stay."""
+        for ids in axes:
+            self.elements.freeze(ids, reason)
+
+    def freeze_all(self, reason: str) -> None:
+        """Let everything stay that the operator reads or gives."""
+        for tensor in (*self.node.inputs, *self.node.outputs):
+            if tensor.name:
+                self.freeze(self.elements.axes(tensor) or [], reason)
+
+    def use(self, place: int, axis: int, role: Role) -> None:
+        """Say what an axis of an input does with channels."""
+        key = id(self.node.inputs[place]), axis
+        self.elements.uses.setdefault(key, []).append(Use(role, self.node))
+
+    @property
+    def mixes(self) -> str:
+        """The reason for what the operator mixes without a weight that could be zero."""
+        return f"{self.name} mixes along it"

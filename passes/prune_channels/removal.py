@@ -1,0 +1,142 @@
+"""Removing channels: weights are cut, integers that count channels fall, declared shapes follow."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from onnxcomp.errors import ModelError
+from onnxcomp.graph import Constant
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import onnx_graphsurgeon as gs
+    from numpy.typing import NDArray
+
+    from onnxcomp.graph import Graph, Model
+    from passes.prune_channels.groups import Group, Integers
+
+    Kept = Sequence[NDArray[np.bool_]]
+
+
+def remove(model: Model, groups: Sequence[Group], kept: Kept) -> None:
+    """Remove channels from a model, in place.
+
+    Args:
+        model: The model in which the groups were found, not changed since.
+        groups: Groups that were found in it; those that are missing stay whole.
+        kept: Which channels of each group stay; shape (count,) each.
+
+    Raises:
+        ModelError: Nothing would stay of a group.
+    """
+    for group, mask in zip(groups, kept, strict=True):
+        if not mask.any():
+            name = (*group.weights, *group.tensors)[0].tensor.name
+            raise ModelError(f"cannot remove all {group.count} channels of {name!r}; keep one")
+    removed = _removed(groups, kept)
+    copies = _set_integers(model, groups, kept)
+    for tensor, axes in removed.values():
+        for each in (tensor, *copies.get(id(tensor), ())):
+            _cut(each, axes)
+
+
+Removed = dict[int, tuple["gs.Tensor", dict[int, "NDArray[np.int64]"]]]
+"""By identity of the tensor: which elements of its axes go."""
+
+
+def _removed(groups: Sequence[Group], kept: Kept) -> Removed:
+    removed: Removed = {}
+    for group, mask in zip(groups, kept, strict=True):
+        for part in (*group.weights, *group.tensors):
+            _, axes = removed.setdefault(id(part.tensor), (part.tensor, {}))
+            before = axes.get(part.axis, np.zeros(0, np.int64))
+            axes[part.axis] = np.concatenate([before, part.places[~mask].ravel()])
+    return removed
+
+
+def _cut(tensor: gs.Tensor, axes: dict[int, NDArray[np.int64]]) -> None:
+    """Remove elements of a constant, or what was declared of them."""
+    if isinstance(tensor, Constant):
+        values = tensor.values
+        for axis, places in axes.items():
+            values = np.delete(values, places, axis)
+        tensor.values = values
+    elif tensor.shape is not None:
+        shape = list(tensor.shape)
+        for axis, places in axes.items():
+            if isinstance(shape[axis], int):
+                shape[axis] -= len(places)
+        tensor.shape = shape
+
+
+def _set_integers(model: Model, groups: Sequence[Group], kept: Kept) -> dict[int, list[Constant]]:
+    """Let integers that count channels fall.
+
+    Returns:
+        Copies of constants, by the identity of what they are copies of, which has other readers.
+    """
+    changes: dict[Integers, dict[int, int]] = {}
+    for group, mask in zip(groups, kept, strict=True):
+        for count in group.counts:
+            fall = int(count.shares[~mask].sum())
+            if fall:
+                values = changes.setdefault(count.integers, {})
+                values[count.index] = values.get(count.index, count.value) - fall
+    names = {each.name for scope in model.all_scopes() for each in _tensors(scope)}
+    outputs = {id(each) for scope in model.all_scopes() for each in scope.outputs}
+    copies: dict[int, list[Constant]] = {}
+    for integers, values in changes.items():
+        array = np.array(integers.values, np.int64)
+        array[list(values)] = list(values.values())
+        if isinstance(integers.place, str):
+            _set_attribute(integers.node, integers.place, array)
+        elif integers.place >= len(integers.node.inputs):
+            _add_input(integers.node, array, names)
+        else:
+            _set_input(integers.node, integers.place, array, outputs, names, copies)
+    return copies
+
+
+def _tensors(scope: Graph) -> list[gs.Tensor]:
+    computed = [each for node in scope.nodes for each in (*node.inputs, *node.outputs)]
+    return [*scope.inputs, *scope.constants, *computed]
+
+
+def _set_attribute(node: gs.Node, name: str, values: NDArray[np.int64]) -> None:
+    is_one = isinstance(node.attrs.get(name), int) or len(values) == 1
+    node.attrs[name] = int(values[0]) if is_one else values.tolist()
+
+
+def _add_input(node: gs.Node, values: NDArray[np.int64], names: set[str]) -> None:
+    """Give a Split sizes of its own; it had parts of one size."""
+    node.attrs.pop("num_outputs", None)
+    constant = Constant(_free(f"{node.outputs[0].name}.sizes", names), values)
+    node.inputs = [*node.inputs, constant]
+
+
+def _set_input(
+    node: gs.Node,
+    place: int,
+    values: NDArray[np.int64],
+    outputs: set[int],
+    names: set[str],
+    copies: dict[int, list[Constant]],
+) -> None:
+    constant = node.inputs[place]
+    shaped = values.reshape(constant.shape).astype(constant.dtype)
+    if len(constant.outputs) == 1 and id(constant) not in outputs:
+        constant.values = shaped
+        return
+    copied = Constant(_free(f"{constant.name}.pruned", names), shaped)
+    copies.setdefault(id(constant), []).append(copied)
+    node.inputs = [copied if at == place else each for at, each in enumerate(node.inputs)]
+
+
+def _free(name: str, names: set[str]) -> str:
+    while name in names:
+        name += "_"
+    names.add(name)
+    return name
