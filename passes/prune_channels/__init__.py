@@ -2,6 +2,7 @@
 
 from passes.prune_channels.finding import find_groups
 from passes.prune_channels.groups import Count, Frozen, Group, Integers, Part, Role, Use
+from passes.prune_channels.prune_channels import PruneChannels
 from passes.prune_channels.removal import remove
 
 __all__ = [
@@ -10,6 +11,7 @@ __all__ = [
     "Group",
     "Integers",
     "Part",
+    "PruneChannels",
     "Role",
     "Use",
     "find_groups",
