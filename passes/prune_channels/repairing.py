@@ -52,7 +52,7 @@ class Repair:
     """What became of a repaired weight.
 
     Args:
-        how: What was done; empty if nothing helped.
+        how: What was done.
         added: Bytes of biases that there were not before.
     """
 
@@ -124,7 +124,7 @@ def repair_all(
         context: Samples, or statistics of the original; without either, nothing is repaired.
 
     Returns:
-        What was done, by the same identities.
+        What was done, by the same identities, where something helped.
     """
     done: dict[int, Repair] = {}
 
@@ -133,7 +133,8 @@ def repair_all(
             return
         key = id(layer.weight.tensor)
         found = repaired(layer, twin.weight.load(), inputs, supports[key])
-        done[key] = put(layer, found)
+        if found.how:
+            done[key] = put(layer, found)
 
     if context.samples is not None:
         repair_in_sequence(
@@ -158,8 +159,7 @@ def repair_all(
 def put(layer: Layer, found: Repaired) -> Repair:
     """Give a layer other weights and what is to be added to its outputs."""
     dtype, added = layer.weight.dtype, 0
-    if found.how:
-        layer.weight.tensor.values = layer.form.to_tensor(found.weights).astype(dtype)
+    layer.weight.tensor.values = layer.form.to_tensor(found.weights).astype(dtype)
     if found.shift.any():
         added = sum(bias_bytes(use, dtype) for use in layer.uses)
         for use in layer.uses:

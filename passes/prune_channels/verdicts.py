@@ -69,7 +69,7 @@ def judge(
     after = before * int(np.prod(shape)) // max(weight.size, 1)
     if repair is not None:
         after += repair.added
-        words += [repair.how] if repair.how else []
+        words.append(repair.how)
     lost = _relative_error(values, left)
     return change(weight, ", ".join(words), before=before, after=after, error=lost)
 
