@@ -9,7 +9,6 @@ import numpy as np
 
 from passes.prune_channels.allocating import (
     cheapest_within,
-    counts_to_keep,
     uniform,
     uniform_within,
 )
@@ -96,11 +95,6 @@ class Choosing:
             )
         ]
         return cheapest_within(self.options, costs, measure, goal)
-
-
-def options_of(groups: Sequence[Group], round_to: int | None, least: float) -> list[list[int]]:
-    """Return how many channels of each group may stay, most first."""
-    return [counts_to_keep(group, round_to, least) for group in groups]
 
 
 def _rounded(share: float, direction: int) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -108,13 +108,45 @@ def supports(
     return found
 
 
+def dead_outputs(
+    groups: Sequence[Group], removed: Sequence[Channels], layers: Mapping[int, Layer]
+) -> dict[int, NDArray[np.bool_]]:
+    """Return which outputs go of each layer that loses some.
+
+    Args:
+        groups: Groups of channels.
+        removed: Which channels of each group go.
+        layers: The model's layers, by the identity of their constants.
+
+    Returns:
+        By the same identity; shape (groups, outputs).
+    """
+    found: dict[int, NDArray[np.bool_]] = {}
+    for group, gone in zip(groups, removed, strict=True):
+        for part in parts_that("produces", group):
+            layer = layers.get(id(part.tensor))
+            if layer is None or not layer.uses:
+                continue
+            is_dead = np.zeros(layer.form.tensor[part.axis], bool)
+            is_dead[part.places[gone].reshape(-1)] = True
+            rows = _lying(is_dead, layer.form, part.axis)[:, :, 0]
+            key = id(part.tensor)
+            found[key] = found.get(key, False) | rows
+    return found
+
+
+def _lying(along: NDArray[Any], form: Form, axis: int) -> NDArray[Any]:
+    """Return what lies along an axis of a tensor as it lies in the matrices."""
+    shape = [1] * len(form.tensor)
+    shape[axis] = -1
+    return form.to_matrices(np.broadcast_to(along.reshape(shape), form.tensor))
+
+
 def _columns(form: Form, part: Part) -> NDArray[np.intp]:
     """Return the inputs of a layer's matrices that each channel is."""
     channels = np.full(form.tensor[part.axis], -1, np.int32)
     channels[part.places] = np.arange(len(part.places), dtype=np.int32)[:, None]
-    lying = [1] * len(form.tensor)
-    lying[part.axis] = -1
-    labels = form.to_matrices(np.broadcast_to(channels.reshape(lying), form.tensor))[:, 0]
+    labels = _lying(channels, form, part.axis)[:, 0]
     order = np.argsort(labels, axis=1, kind="stable")
     of_none = np.count_nonzero(labels < 0, axis=1)
     known = np.stack([row[none:] for row, none in zip(order, of_none, strict=True)])

@@ -10,7 +10,7 @@ import numpy as np
 from onnxcomp.recovery import output_errors, refit_on_support
 from onnxcomp.statistics import held_out_samples, one_thread
 from passes.prune_channels.costs import variance
-from passes.prune_channels.planning import problem_of
+from passes.prune_channels.observing import problem_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,22 +21,19 @@ if TYPE_CHECKING:
     from onnxcomp.pipeline import Context
     from onnxcomp.statistics import InputStatistics
     from passes.prune_channels.consumers import Channels, Consumer
-    from passes.prune_channels.costs import Curve
-    from passes.prune_channels.planning import Observed
+    from passes.prune_channels.observing import Observed, Outputs
 
     Change = list[tuple[Constant, NDArray[Any]]]
 
 SAMPLES = 16
 """Samples, or complete feeds, on which it is measured."""
 
-PROBED = 0.4
-"""Share of the channels of a group that goes while it is measured what they mean."""
-
 
 def importances(
     model: Model,
     observed: Sequence[Observed],
-    curves: Sequence[Curve],
+    removed: Sequence[Channels],
+    dead: Outputs,
     context: Context,
 ) -> list[float]:
     """Measure by how much the outputs suffer for each unit of cost of a group.
@@ -46,7 +43,8 @@ def importances(
     Args:
         model: The model.
         observed: Its groups, and statistics of what multiplies them.
-        curves: In which order the channels of each go.
+        removed: Which channels of each go.
+        dead: Outputs that do not matter.
         context: Samples.
 
     Returns:
@@ -57,9 +55,8 @@ def importances(
     assert context.samples is not None  # noqa: S101 - the caller has looked
     changes, costs = [], []
     with one_thread():
-        for each, curve in zip(observed, curves, strict=True):
-            gone = curve.order[: round(PROBED * each.group.count)]
-            change, cost = _without(each, gone)
+        for each, gone in zip(observed, removed, strict=True):
+            change, cost = _without(each, gone, dead)
             changes.append(change)
             costs.append(cost)
     unseen = held_out_samples(context.samples, SAMPLES)
@@ -70,26 +67,27 @@ def importances(
     return [loss / cost if loss > 0 and cost > 0 else typical for loss, cost in pairs]
 
 
-def _without(observed: Observed, removed: Channels) -> tuple[Change, float]:
+def _without(observed: Observed, removed: Channels, dead: Outputs) -> tuple[Change, float]:
     """Return constants without channels, and what that costs those that multiply them."""
     change: Change = []
     cost = 0.0
     for consumer, inputs in observed.needs:
         if consumer.layer is None or inputs.fit is None:
             continue
-        values, lost = _refitted(consumer, inputs, removed)
+        values, lost = _refitted(consumer, inputs, removed, dead)
         change.append((consumer.layer.weight.tensor, values))
         cost += lost
     return change, cost
 
 
 def _refitted(
-    consumer: Consumer, inputs: InputStatistics, removed: Channels
+    consumer: Consumer, inputs: InputStatistics, removed: Channels, dead: Outputs
 ) -> tuple[NDArray[Any], float]:
+    """Return a constant without channels, where outputs matter, and what that costs."""
     layer = consumer.layer
     assert layer is not None  # noqa: S101 - the caller has looked
     # Not centred: there is nothing to correct the mean with.
-    problem = problem_of(layer, inputs, shifts=False)
+    problem = problem_of(layer, inputs, dead, shifts=False)
     found = []
     for weights, damped, columns in zip(
         problem.weights, problem.damped, consumer.columns, strict=True
@@ -98,5 +96,9 @@ def _refitted(
         support[:, columns[removed].reshape(-1)] = False
         found.append(refit_on_support(weights, support, damped))
     matrices = np.stack(found)
-    lost = problem.error(matrices) * variance(problem) / variance(problem_of(layer, inputs))
-    return layer.form.to_tensor(matrices).astype(layer.weight.dtype), lost
+    lost = problem.error(matrices) * variance(problem) / variance(problem_of(layer, inputs, dead))
+    values = layer.weight.load()
+    gone = dead.get(id(layer.weight.tensor))
+    if gone is not None:
+        matrices = np.where(gone[:, :, None], layer.form.to_matrices(values), matrices)
+    return layer.form.to_tensor(matrices).astype(values.dtype), lost

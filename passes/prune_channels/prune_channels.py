@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
@@ -9,31 +10,33 @@ from pydantic import Field
 from onnxcomp.errors import OptionError
 from onnxcomp.graph import copy_model, weights
 from onnxcomp.pipeline import Pass, Stage
-from passes.prune_channels.choosing import Choosing, options_of
+from passes.prune_channels.allocating import counts_to_keep
 from passes.prune_channels.cutting import cut, kill
 from passes.prune_channels.finding import find_groups
 from passes.prune_channels.macs import work_of
-from passes.prune_channels.planning import curves, observe_groups
-from passes.prune_channels.probing import importances
+from passes.prune_channels.observing import observe_groups
+from passes.prune_channels.planning import Planner
 from passes.prune_channels.shapes import measure_shapes
 from passes.prune_channels.timing import share_for
 from passes.prune_channels.verdicts import cuts_of, judge, leave
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from onnxcomp.graph import Model
     from onnxcomp.pipeline import Context
     from onnxcomp.runtime import Feed
     from onnxcomp.verdicts import Verdict
+    from passes.prune_channels.choosing import Choosing
+    from passes.prune_channels.consumers import Channels
     from passes.prune_channels.groups import Group
-    from passes.prune_channels.planning import Criterion
+from passes.prune_channels.observing import Criterion
 
 RATIO = 0.3
 """Share of the channels that goes where nothing is said."""
 
-PLANNING, TIMING = 0.3, 0.5
-"""Of the progress: when the order of the channels is known, and how many are to go."""
+PLANNING = 0.5
+"""Of the progress: when it is known which channels go."""
 
 
 class PruneChannels(Pass):
@@ -121,14 +124,12 @@ class PruneChannels(Pass):
         feed = _first_feed(context)
         groups, frozen = find_groups(model, feed)
         chosen, reasons = self._selected(groups)
-        choosing = self._choosing(model, chosen, context.part(0, PLANNING))
-        counts = self._counts(model, choosing, context.part(PLANNING, TIMING))
-        removed = choosing.removed(counts)
+        removed = self._removed(model, chosen, context.part(0, PLANNING))
         cuts = cuts_of(chosen, removed)
         repairs = {}
         if cuts:
             may = {id(each.tensor) for each in self.candidates(model)[0]}
-            rest = context.part(TIMING, 1)
+            rest = context.part(PLANNING, 1)
             repairs = kill(model, original, chosen, removed, rest, refitted=may)
         verdicts = [
             judge(own, twin.load(), cuts.get(id(own.tensor), ()), repairs.get(id(own.tensor)))
@@ -167,51 +168,62 @@ class PruneChannels(Pass):
             reasons |= {id(each): reason for each in tensors}
         return chosen, reasons
 
-    def _choosing(self, model: Model, groups: Sequence[Group], context: Context) -> Choosing:
-        """Rank the channels of groups, and find what they cost."""
-        options = options_of(groups, self.round_to, self.least)
+    def _removed(self, model: Model, groups: Sequence[Group], context: Context) -> list[Channels]:
+        """Choose which channels of each group go."""
+        planner = self._planner(model, groups, context.part(0, 0.3))
+        first = planner.plan(None, context.part(0.3, 0.5))
+
+        def removed(macs: float | None, context: Context) -> list[Channels]:
+            before = first.removed(self._counts(first, macs))
+            if planner.criterion == "magnitude" or not any(each.size for each in before):
+                return before
+            second = planner.plan(before, context)
+            return second.removed(self._counts(second, macs))
+
+        rest = context.part(0.5, 1)
+        if self.latency is None:
+            return removed(self.macs, rest)
+        feed = _first_feed(context)
+
+        def result(macs: float) -> Model:
+            copied = copy_model(model)
+            cut(copied, groups, removed(macs, replace(context, progress=lambda _: None)), feed)
+            return copied
+
+        return removed(self._share(self.latency, model, result, rest.part(0, 0.8)), rest)
+
+    def _planner(self, model: Model, groups: Sequence[Group], context: Context) -> Planner:
         has_data = context.samples is not None or context.statistics is not None
         criterion: Criterion = "second-order" if has_data else "magnitude"
         if self.criterion != "auto":
             criterion = self.criterion
-        observed = observe_groups(model, groups, context.part(0, 0.3))
-        found = curves(observed, criterion, [each[-1] for each in options], context.part(0.3, 0.7))
-        is_uniform = (self.scope or ("uniform" if self._by_ratio else "global")) == "uniform"
-        weighed = [1.0] * len(groups)
-        if context.samples is not None and not is_uniform and criterion != "magnitude":
-            weighed = importances(model, observed, found, context.part(0.7, 1))
-        work = work_of(model, groups, measure_shapes(model, _first_feed(context)))
-        return Choosing(groups, options, found, weighed, work, is_uniform)
+        feed = _first_feed(context)
+        return Planner(
+            model,
+            observe_groups(model, groups, context),
+            [counts_to_keep(group, self.round_to, self.least) for group in groups],
+            criterion,
+            work_of(model, groups, measure_shapes(model, feed)),
+            (self.scope or ("uniform" if self._by_ratio else "global")) == "uniform",
+        )
 
-    def _counts(self, model: Model, choosing: Choosing, context: Context) -> list[int]:
+    def _counts(self, choosing: Choosing, macs: float | None) -> list[int]:
         """Choose how many channels of each group stay."""
-        ratio = RATIO if self._by_ratio and self.ratio is None else self.ratio
+        ratio = RATIO if self.ratio is None else self.ratio
         try:
-            if ratio is not None:
-                return choosing.by_ratio(ratio)
-            macs = self.macs
-            if self.latency is not None:
-                macs = self._share(self.latency, model, choosing, context)
-            assert macs is not None  # noqa: S101 - there is one of three goals
-            return choosing.by_macs(macs)
+            return choosing.by_ratio(ratio) if macs is None else choosing.by_macs(macs)
         except ValueError as error:
-            goal = f"ratio = {ratio}" if ratio is not None else f"macs = {self.macs}"
+            goal = f"ratio = {ratio}" if macs is None else f"macs = {macs}"
             raise OptionError(
                 f"{self.name}: {goal} cannot be had: {error} (lower least, or select more)"
             ) from error
 
-    def _share(self, latency: float, model: Model, choosing: Choosing, context: Context) -> float:
+    def _share(
+        self, latency: float, model: Model, result: Callable[[float], Model], context: Context
+    ) -> float:
         """Find the share of the operations that is fast enough, and write it down."""
         assert context.samples is not None  # noqa: S101 - it was checked
-
-        feed = _first_feed(context)
-
-        def trial(share: float) -> Model:
-            copied = copy_model(model)
-            cut(copied, choosing.groups, choosing.removed(choosing.by_macs(share)), feed)
-            return copied
-
-        found = share_for(latency, model, trial, context.samples, context.progress)
+        found = share_for(latency, model, result, context.samples, context.progress)
         if found is None:
             raise OptionError(
                 f"{self.name}: latency = {latency} cannot be had; allow more, lower least, or "

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from onnxcomp.benchmarking import benchmark
+from onnxcomp.errors import OptionError
 from onnxcomp.graph import model_bytes
 from onnxcomp.statistics import held_out_samples
 
@@ -27,7 +28,7 @@ DIGITS = 3
 def share_for(
     goal: float,
     model: Model,
-    cut: Callable[[float], Model],
+    made: Callable[[float], Model],
     samples: Samples,
     progress: Callable[[float], None],
 ) -> float | None:
@@ -38,8 +39,8 @@ def share_for(
     Args:
         goal: Most of the latency of the model, 0 to 1.
         model: The model.
-        cut: Returns a copy that has a share of the operations, or a little less; raises a
-            ``ValueError`` if it cannot be had.
+        made: Returns a copy that has a share of the operations, or a little less; raises an
+            `OptionError` if it cannot be had.
         samples: What models are timed on.
         progress: Told the share that is done.
 
@@ -51,8 +52,8 @@ def share_for(
     share = goal
     for trial in range(TRIALS):
         try:
-            is_fast = _ratio(source, model_bytes(cut(share)), timed) <= goal
-        except ValueError:
+            is_fast = _ratio(source, model_bytes(made(share)), timed) <= goal
+        except OptionError:
             low = share
         else:
             if is_fast:
