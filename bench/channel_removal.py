@@ -35,7 +35,7 @@ from onnxcomp.graph import Constant, Model, model_bytes
 from onnxcomp.runtime import Feed, open_session, synthetic_samples
 from onnxcomp.testing import random_feeds, random_model
 from passes.prune_channels import Group, find_groups, remove
-from passes.prune_channels.shapes import measure_shapes
+from passes.prune_channels.shapes import measure
 
 SMALLEST_RANGE = 1e-3
 """Of an output; what is all but zero is noise, however large a share of it."""
@@ -166,7 +166,7 @@ def shares(model: Model, groups: list[Group], feeds: list[Feed] | None) -> tuple
     free: Counter[tuple[int, int]] = Counter()
     for part in (each for group in groups for each in group.weights):
         free[id(part.tensor), part.axis] += part.places.size
-    shapes = measure_shapes(model, feeds[0] if feeds else None)
+    shapes = measure(model, feeds[0] if feeds else None).shapes
     totals, removable = np.zeros(2), np.zeros(2)
     for node in model.nodes:
         for place, weight in enumerate(node.inputs[:3]):

@@ -149,4 +149,5 @@ def _linked(labels: Sequence[Ids]) -> list[int]:
     everything = np.concatenate(labels).astype(np.int64)
     size = len(labels) + int(everything.max(initial=-1)) + 1
     found = _labels(size, [(owners, len(labels) + everything)])
-    return np.unique(found[: len(labels)], return_inverse=True)[1].tolist()
+    numbers: list[int] = np.unique(found[: len(labels)], return_inverse=True)[1].tolist()
+    return numbers

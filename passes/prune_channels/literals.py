@@ -16,7 +16,7 @@ from passes.prune_channels.elements import Counted
 from passes.prune_channels.groups import Integers
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     import onnx_graphsurgeon as gs
 
@@ -161,13 +161,17 @@ class Provenance:
     def escape(self, tensor: gs.Tensor, reason: str) -> None:
         """Let the sizes stay that something computes with, and the literals that it reads too."""
         for source in self._computed.get(id(tensor), ((), []))[1]:
-            if isinstance(source, Size):
-                self.elements.freeze(source.ids, reason)
-            elif source is not None:
-                key = source.integers, source.index
-                self._shared.add(key)
-                if key in self._owners:
-                    self.elements.freeze(self._owners[key], reason)
+            self.hold(source, reason)
+
+    def hold(self, source: Source, reason: str) -> None:
+        """Let an integer stay what it is."""
+        if isinstance(source, Size):
+            self.elements.freeze(source.ids, reason)
+        elif source is not None:
+            key = source.integers, source.index
+            self._shared.add(key)
+            if key in self._owners:
+                self.elements.freeze(self._owners[key], reason)
 
     def _shape_of(self, tensor: gs.Tensor) -> tuple[int, ...] | None:
         axes = self.elements.axes(tensor)
@@ -184,7 +188,7 @@ _Sources = np.ndarray
 
 
 def _may_be_sizes(constant: Constant) -> bool:
-    is_integer = np.dtype(constant.dtype).kind == "i"
+    is_integer = np.dtype(constant.dtype) in {np.dtype(np.int32), np.dtype(np.int64)}
     return is_integer and bool(np.prod(constant.shape, dtype=np.int64) <= MOST_INTEGERS)
 
 
@@ -207,11 +211,12 @@ def _gather(node: gs.Node, given: list[_Sources]) -> _Sources | None:
     )
 
 
-def _slice(node: gs.Node, given: list[_Sources]) -> _Sources | None:
+def _slice(_: gs.Node, given: list[_Sources]) -> _Sources | None:
     bounds = [_values(each) for each in given[1:]]
-    if given[0].ndim != 1 or not bounds or any(each is None or len(each) != 1 for each in bounds):
+    found = [int(each[0]) for each in bounds if each is not None and len(each) == 1]
+    if given[0].ndim != 1 or not found or len(found) < len(bounds):
         return None
-    start, stop, _, step = [int(each[0]) for each in bounds] + [0, 1][len(bounds) - 2 :]
+    start, stop, _, step = found + [0, 1][len(found) - 2 :]
     return given[0][start:stop:step] if step > 0 else None
 
 

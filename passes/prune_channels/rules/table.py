@@ -13,6 +13,7 @@ from passes.prune_channels.rules import (
     recurrences,
     reductions,
     reshaping,
+    selecting,
 )
 
 if TYPE_CHECKING:
@@ -29,4 +30,5 @@ RULES: dict[str, Callable[[Operator], None]] = {
     **recurrences.RULES,
     **reductions.RULES,
     **reshaping.RULES,
+    **selecting.RULES,
 }
