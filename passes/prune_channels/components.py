@@ -1,4 +1,4 @@
-"""Elements that belong together become channels: connected components, and choices between them."""
+"""Elements that belong together become channels: connected components, and choices among them."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def _labels(size: int, pairs: Sequence[tuple[Ids, Ids]]) -> Ids:
 
 
 class _Choosing:
-    """The factors that merged axes may lose elements of, and which of them are one and the same."""
+    """The factors of merged axes, and which of them are of one kind."""
 
     def __init__(self, elements: Elements, base: Components) -> None:
         self.merges = elements.merges

@@ -1,8 +1,8 @@
 """Which elements of which axes belong together: what the rules of operators say of a graph.
 
-Every axis of every tensor is an array of element numbers. A rule joins elements of the axes that an
-operator reads with those that it gives, and freezes those that cannot go. Connected elements are
-one channel.
+Every axis of every tensor is an array of element numbers. A rule joins elements of the axes that
+an operator reads with those that it gives, and freezes those that cannot go. Connected elements
+are one channel.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Where integers that say sizes and positions come from: literals, sizes of tensors, arithmetic.
 
-Graphs compute shapes of tensors from numbers in constants and from the shapes of other tensors. Each
-element of such an integer tensor is followed from where it is made to the operator that takes it.
+Graphs compute shapes of tensors from numbers in constants and from the shapes of other tensors.
+Each element of such an integer tensor is followed from where it is made to the operator that takes
+it.
 """
 
 from __future__ import annotations

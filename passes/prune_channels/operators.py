@@ -143,6 +143,10 @@ class Operator:
             self.elements.freeze(ids, reason)
             self.seen.append(ids)
 
+    def leave(self, axes: Iterable[Ids]) -> None:
+        """Say that elements may come and go."""
+        self.seen.extend(axes)
+
     def freeze_all(self, reason: str) -> None:
         """Let everything stay that the operator reads or gives."""
         for tensor in (*self.node.inputs, *self.node.outputs):

@@ -127,12 +127,11 @@ def _held(model: Model) -> Iterator[tuple[gs.Tensor, str]]:
             inside = read_by(node) if top is not model else read_by(node)[len(node.inputs) :]
             for tensor in inside:
                 yield tensor, f"is read inside {node.op}"
-    for node in model.nodes:
-        for tensor in node.inputs:
-            if isinstance(tensor, Constant) and store_of(tensor) is not None:
-                yield tensor, "is in a store"
-            elif isinstance(tensor, Constant) and isinstance(tensor.held, SparseTensorValues):
-                yield tensor, "is sparse"
+    for constant in model.constants:
+        if store_of(constant) is not None:
+            yield constant, "is in a store"
+        elif isinstance(constant.held, SparseTensorValues):
+            yield constant, "is sparse"
 
 
 def _overridable(model: Model) -> list[Constant]:

@@ -96,7 +96,8 @@ def constant_of_shape(op: Operator) -> None:
 
 
 def shape(op: Operator) -> None:
-    """The shape has as many elements as there are axes."""
+    """The shape has as many elements as there are axes; its numbers are followed elsewhere."""
+    op.leave(op.input(0))
     op.freeze(op.output(), "holds a shape")
 
 
