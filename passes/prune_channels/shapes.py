@@ -97,7 +97,9 @@ def _run(
         session = open_session(data, threads=1, label="the model", folder=folder)
         found = session.run(feed)
         values = {
-            id(tensor): found[name].astype(np.int64).ravel() for name, tensor in valued.items()
+            id(tensor): found[name].astype(np.int64).ravel()
+            for name, tensor in valued.items()
+            if found[name].dtype.kind == "i"
         }
     return Measured(shapes, values)
 
