@@ -83,6 +83,7 @@ def examined(case: Case, seed: int, bound: float, share: float) -> Outcome:
         if not groups:
             return outcome
         numbers = np.random.default_rng(seed)
+        groups = [group for group in groups if can_be_dead(group)]
         kept = [chosen(group, numbers, share) for group in groups]
         kill(groups, kept)
         dead = model_bytes(model)
@@ -101,6 +102,15 @@ def chosen(group: Group, numbers: np.random.Generator, share: float) -> np.ndarr
     one, other = numbers.choice(group.count, 2, replace=False)
     kept[one], kept[other] = True, False
     return kept
+
+
+def can_be_dead(group: Group) -> bool:
+    """Tell whether all that consumes channels is constant, and not computed from constants."""
+    consuming, constant = (
+        {id(use.node) for part in parts for use in part.uses if use.role == "consumes"}
+        for parts in (group.tensors, group.weights)
+    )
+    return consuming <= constant
 
 
 def kill(groups: list[Group], kept: list[np.ndarray]) -> None:

@@ -111,11 +111,14 @@ def _inferred(model: Model) -> Shapes:
     except (ModelError, onnx.shape_inference.InferenceError):
         return {}
     graph = inferred.graph
-    known = {each.name: each.type.tensor_type for each in (*graph.value_info, *graph.output)}
-    shapes = {}
-    tensors = [*model.inputs, *(each for node in model.nodes for each in node.outputs)]
-    for tensor in tensors:
-        dims = known[tensor.name].shape.dim if tensor.name in known else []
-        if dims and all(dim.dim_value for dim in dims):
-            shapes[id(tensor)] = tuple(dim.dim_value for dim in dims)
-    return shapes
+    known = {
+        each.name: each.type.tensor_type.shape
+        for each in (*graph.input, *graph.value_info, *graph.output)
+        if each.type.tensor_type.HasField("shape")
+    }
+    computed = [each for node in model.nodes for each in node.outputs if each.name in known]
+    sizes = {
+        id(each): tuple(dim.dim_value for dim in known[each.name].dim)
+        for each in (*(each for each in model.inputs if each.name in known), *computed)
+    }
+    return {key: shape for key, shape in sizes.items() if all(shape)}

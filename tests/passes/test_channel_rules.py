@@ -4,6 +4,8 @@ In each, ``o`` is what the operator gives; it has to lose elements of an axis, a
 stay as they are.
 """
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -39,7 +41,7 @@ class Case(NamedTuple):
     """
 
     operator: str
-    weights: dict[str, Any] = {}
+    weights: Mapping[str, Any] = MappingProxyType({})
     axis: int = 1
     before: str = BEFORE
     after: str = AFTER
@@ -421,7 +423,8 @@ def attention(query, out="e = MatMul(c, p)"):
 
 
 APART = attention(
-    "q0 = MatMul(h, wq) q1 = Add(q0, bq) q2 = Reshape(q1, n) q = Transpose <perm = [0, 2, 1, 3]> (q2)"
+    "q0 = MatMul(h, wq) q1 = Add(q0, bq) q2 = Reshape(q1, n)"
+    "q = Transpose <perm = [0, 2, 1, 3]> (q2)"
     "k0 = MatMul(h, wk) k1 = Reshape(k0, n) k = Transpose <perm = [0, 2, 3, 1]> (k1)"
     "r0 = MatMul(h, wr) r1 = Reshape(r0, n) r = Transpose <perm = [0, 2, 1, 3]> (r1)"
 )
@@ -466,7 +469,7 @@ NETWORKS = {
 }
 
 
-def recurrent(name, gates, extra="", outputs="o4, n", directions=1, **attributes):
+def recurrent(name, gates, extra="", directions=1, **attributes):
     listed = "".join(f", {key} = {value}" for key, value in attributes.items())
     weights = {
         "w": (8, 12),
@@ -488,7 +491,7 @@ RECURRENT = {
     "RNN": recurrent("RNN", 1),
 }
 RECURRENT["LSTM with states and peepholes"] = recurrent("LSTM", 4, ", , h0, c0, pe")._replace(
-    weights=RECURRENT["LSTM"].weights | {"h0": (1, 5, 8), "c0": (1, 5, 8), "pe": (1, 24)}
+    weights={**RECURRENT["LSTM"].weights, "h0": (1, 5, 8), "c0": (1, 5, 8), "pe": (1, 24)}
 )
 
 QUANTIZED = {
@@ -525,7 +528,7 @@ def model_of(case):
     text = f"{case.before} {case.operator} {case.after}"
     weights = {
         name: given
-        for name, given in (AROUND | case.weights).items()
+        for name, given in (AROUND | dict(case.weights)).items()
         if f"{name}," in text or f"{name})" in text
     }
     return built(text, case.opset, case.inputs, **weights)
