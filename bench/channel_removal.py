@@ -3,7 +3,8 @@
     python bench/channel_removal.py [--count 500] [--seed 0] [--models FOLDER] [--backend]
         [--bound 1e-5] [--share 0.4] [--json OUT.json]
 
-Looks at random graphs of `onnxcomp.testing.random_model`, at every model of a folder, and at the
+Looks at random graphs of `onnxcomp.testing.random_model`, at as many of operators that move
+channels (`channel_graphs.py`), at every model of a folder, and at the
 models of ONNX's backend data (as they are, and with their weights as initializers). In each, a
 random choice of channels of every group is made dead by setting the weights that consume them to
 zero; then they are removed. Kinds of failure:
@@ -29,6 +30,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import onnx
 from backend_models import cases, forms
+from channel_graphs import random_channel_model
 
 from onnxcomp import OnnxcompError, load_model
 from onnxcomp.graph import Constant, Model, model_bytes
@@ -202,6 +204,8 @@ def looked_at(arguments: argparse.Namespace) -> Iterator[tuple[str, Case]]:
     for seed in range(arguments.seed, arguments.seed + arguments.count):
         proto = random_model(seed)
         yield "random", Case(f"seed {seed}", proto, random_feeds(proto, seed, 2))
+        proto = random_channel_model(seed)
+        yield "moving", Case(f"moving {seed}", proto, random_feeds(proto, seed, 2))
     for path in sorted(arguments.models.glob("*.onnx")) if arguments.models else ():
         yield "models", Case(path.name, path, None)
     for case in cases() if arguments.backend else ():

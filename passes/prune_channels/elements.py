@@ -63,12 +63,14 @@ class Counted:
         index: Which of them it is.
         value: What it is; where it is a position, from the front.
         ids: What it counts.
+        axis: The axis that they are of; a position may be stated from its end.
     """
 
     integers: Integers
     index: int
     value: int
     ids: Ids
+    axis: Ids
 
 
 class Elements:

@@ -121,13 +121,13 @@ class Provenance:
             if place not in taken:
                 self.escape(node.inputs[place], f"its size goes into {node.op}")
 
-    def count(self, source: Source, ids: Ids, value: int) -> None:
+    def count(self, source: Source, ids: Ids, axis: Ids) -> None:
         """Say that an integer counts elements; they stay where it cannot follow them.
 
         Args:
             source: Where the integer comes from.
-            ids: What it counts.
-            value: What it is; a position is counted from the front.
+            ids: What it counts; of a position, what is before it.
+            axis: The axis that they are of.
         """
         if source is None or (isinstance(source, Size) and len(source.ids) != len(ids)):
             self.elements.freeze(ids, COMPUTED)
@@ -136,14 +136,14 @@ class Provenance:
         elif isinstance(source, Size):
             self.elements.join(source.ids, ids)
         else:
-            self._count_literal(source, ids, value)
+            self._count_literal(source, ids, axis)
 
-    def _count_literal(self, literal: Literal, ids: Ids, value: int) -> None:
+    def _count_literal(self, literal: Literal, ids: Ids, axis: Ids) -> None:
         key = literal.integers, literal.index
         known = self._owners.get(key)
         if known is None:
             self._owners[key] = ids
-            self.elements.counted.append(Counted(*key, value, ids))
+            self.elements.counted.append(Counted(*key, len(ids), ids, axis))
         elif len(known) == len(ids):
             self.elements.join(known, ids)
         if key in self._shared or (known is not None and len(known) != len(ids)):

@@ -97,14 +97,25 @@ class Operator:
         self.taken.add(place)
         return self.provenance.read(self.node, place) if self.has(place) else None
 
-    def count(self, source: Source, ids: Ids, value: int | None = None) -> None:
-        """Say that an integer counts elements; a position in an axis is counted from the front."""
+    def count(self, source: Source, ids: Ids) -> None:
+        """Say that an integer is the number of some elements."""
         self.seen.append(ids)
-        number = len(ids) if value is None else value
-        if isinstance(source, Literal) and not self._is_own(source) and source.value != number:
+        self.provenance.count(source, ids, ids)
+
+    def place(self, source: Source, axis: Ids, position: int) -> None:
+        """Say that an integer is a position in an axis, perhaps stated from its end.
+
+        Args:
+            source: Where the integer comes from.
+            axis: The axis.
+            position: The position, from the front.
+        """
+        from_end = source if isinstance(source, Literal) and source.value < 0 else None
+        if from_end is not None and not self._is_own(from_end):
             # Whatever else reads it may take a number below zero for something else.
-            source = None
-        self.provenance.count(source, ids, number)
+            self.freeze([axis], "its positions are computed")
+        elif from_end is not None or position:
+            self.provenance.count(source, axis[:position], axis)
 
     def _is_own(self, literal: Literal) -> bool:
         return literal.integers.node is self.node

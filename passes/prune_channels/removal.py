@@ -81,9 +81,9 @@ def _set_integers(model: Model, groups: Sequence[Group], kept: Kept) -> dict[int
     changes: dict[Integers, dict[int, int]] = {}
     for group, mask in zip(groups, kept, strict=True):
         for count in group.counts:
-            fall = int(count.shares[~mask].sum())
-            if fall:
+            if not mask.all():
                 values = changes.setdefault(count.integers, {})
+                fall = int(count.shares[~mask].sum())
                 values[count.index] = values.get(count.index, count.value) - fall
     names = {each.name for scope in model.all_scopes() for each in _tensors(scope)}
     outputs = {id(each) for scope in model.all_scopes() for each in scope.outputs}
@@ -92,6 +92,8 @@ def _set_integers(model: Model, groups: Sequence[Group], kept: Kept) -> dict[int
         node, place = integers.node, integers.place
         array = np.array(integers.values, np.int64)
         array[list(values)] = list(values.values())
+        if np.array_equal(array, integers.values):
+            continue
         if isinstance(place, str):
             _set_attribute(node, place, array)
         elif place >= len(node.inputs):

@@ -98,8 +98,8 @@ def _slice_axis(
     for source, position in zip(bounds, (start, end), strict=True):
         if isinstance(source, Literal) and source.value >= len(ids):
             op.hold(source)
-        elif position > 0:
-            op.count(source, ids[:position], position)
+        else:
+            op.place(source, ids, position)
 
 
 def _position(source: Source, size: int) -> int | None:
@@ -133,8 +133,7 @@ def gather(op: Operator) -> None:
     else:
         op.freeze([x[axis][places]], f"{op.name} takes just it")
     for source, place in zip(op.sources(1) or (), places.tolist(), strict=True):
-        if place:
-            op.count(source, x[axis][:place], place)
+        op.place(source, x[axis], place)
 
 
 RULES: dict[str, Callable[[Operator], None]] = {
