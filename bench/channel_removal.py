@@ -3,7 +3,8 @@
     python bench/channel_removal.py [--count 500] [--seed 0] [--models FOLDER] [--backend]
         [--bound 1e-5] [--share 0.4] [--json OUT.json]
 
-Looks at random graphs of `onnxcomp.testing.random_model`, at every model of a folder, and at the
+Looks at random graphs of `onnxcomp.testing.random_model`, at as many of operators that move
+channels (`channel_graphs.py`), at every model of a folder, and at the
 models of ONNX's backend data (as they are, and with their weights as initializers). In each, a
 random choice of channels of every group is made dead by setting the weights that consume them to
 zero; then they are removed. Kinds of failure:
@@ -29,13 +30,14 @@ from typing import Any, NamedTuple
 import numpy as np
 import onnx
 from backend_models import cases, forms
+from channel_graphs import random_channel_model
 
 from onnxcomp import OnnxcompError, load_model
 from onnxcomp.graph import Constant, Model, model_bytes
 from onnxcomp.runtime import Feed, open_session, synthetic_samples
 from onnxcomp.testing import random_feeds, random_model
 from passes.prune_channels import Group, find_groups, remove
-from passes.prune_channels.shapes import measure_shapes
+from passes.prune_channels.shapes import measure
 
 SMALLEST_RANGE = 1e-3
 """Of an output; what is all but zero is noise, however large a share of it."""
@@ -83,6 +85,7 @@ def examined(case: Case, seed: int, bound: float, share: float) -> Outcome:
         if not groups:
             return outcome
         numbers = np.random.default_rng(seed)
+        groups = [group for group in groups if can_be_dead(group)]
         kept = [chosen(group, numbers, share) for group in groups]
         kill(groups, kept)
         dead = model_bytes(model)
@@ -101,6 +104,15 @@ def chosen(group: Group, numbers: np.random.Generator, share: float) -> np.ndarr
     one, other = numbers.choice(group.count, 2, replace=False)
     kept[one], kept[other] = True, False
     return kept
+
+
+def can_be_dead(group: Group) -> bool:
+    """Tell whether all that consumes channels is constant, and not computed from constants."""
+    consuming, constant = (
+        {id(use.node) for part in parts for use in part.uses if use.role == "consumes"}
+        for parts in (group.tensors, group.weights)
+    )
+    return consuming <= constant
 
 
 def kill(groups: list[Group], kept: list[np.ndarray]) -> None:
@@ -166,7 +178,7 @@ def shares(model: Model, groups: list[Group], feeds: list[Feed] | None) -> tuple
     free: Counter[tuple[int, int]] = Counter()
     for part in (each for group in groups for each in group.weights):
         free[id(part.tensor), part.axis] += part.places.size
-    shapes = measure_shapes(model, feeds[0] if feeds else None)
+    shapes = measure(model, feeds[0] if feeds else None).shapes
     totals, removable = np.zeros(2), np.zeros(2)
     for node in model.nodes:
         for place, weight in enumerate(node.inputs[:3]):
@@ -192,6 +204,8 @@ def looked_at(arguments: argparse.Namespace) -> Iterator[tuple[str, Case]]:
     for seed in range(arguments.seed, arguments.seed + arguments.count):
         proto = random_model(seed)
         yield "random", Case(f"seed {seed}", proto, random_feeds(proto, seed, 2))
+        proto = random_channel_model(seed)
+        yield "moving", Case(f"moving {seed}", proto, random_feeds(proto, seed, 2))
     for path in sorted(arguments.models.glob("*.onnx")) if arguments.models else ():
         yield "models", Case(path.name, path, None)
     for case in cases() if arguments.backend else ():

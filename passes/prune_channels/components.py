@@ -1,4 +1,4 @@
-"""Elements that belong together become channels: connected components, and choices between them."""
+"""Elements that belong together become channels: connected components, and choices among them."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def _labels(size: int, pairs: Sequence[tuple[Ids, Ids]]) -> Ids:
 
 
 class _Choosing:
-    """The factors that merged axes may lose elements of, and which of them are one and the same."""
+    """The factors of merged axes, and which of them are of one kind."""
 
     def __init__(self, elements: Elements, base: Components) -> None:
         self.merges = elements.merges
@@ -149,4 +149,5 @@ def _linked(labels: Sequence[Ids]) -> list[int]:
     everything = np.concatenate(labels).astype(np.int64)
     size = len(labels) + int(everything.max(initial=-1)) + 1
     found = _labels(size, [(owners, len(labels) + everything)])
-    return np.unique(found[: len(labels)], return_inverse=True)[1].tolist()
+    numbers: list[int] = np.unique(found[: len(labels)], return_inverse=True)[1].tolist()
+    return numbers

@@ -1,13 +1,14 @@
 """Which elements of which axes belong together: what the rules of operators say of a graph.
 
-Every axis of every tensor is an array of element numbers. A rule joins elements of the axes that an
-operator reads with those that it gives, and freezes those that cannot go. Connected elements are
-one channel.
+Every axis of every tensor is an array of element numbers. A rule joins elements of the axes that
+an operator reads with those that it gives, and freezes those that cannot go. Connected elements
+are one channel.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import prod
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -24,6 +25,10 @@ Ids = NDArray[np.int64]
 """Numbers of elements, along one axis."""
 
 Preference = Literal["outer", "inner"]
+
+
+class Misfit(Exception):  # noqa: N818 - nobody made an error: a rule does not know such a node
+    """A node's tensors have other shapes than the rule of its operator expects."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,12 +63,14 @@ class Counted:
         index: Which of them it is.
         value: What it is; where it is a position, from the front.
         ids: What it counts.
+        axis: The axis that they are of; a position may be stated from its end.
     """
 
     integers: Integers
     index: int
     value: int
     ids: Ids
+    axis: Ids
 
 
 class Elements:
@@ -106,9 +113,13 @@ class Elements:
         return np.arange(self.size - size, self.size)
 
     def join(self, one: Ids, other: Ids) -> None:
-        """Say that elements are the same, one by one; both of the same shape."""
+        """Say that elements are the same, one by one.
+
+        Raises:
+            Misfit: They are not of the same shape.
+        """
         if one.shape != other.shape:
-            raise ValueError(f"joined {one.shape} with {other.shape} elements")
+            raise Misfit
         self.pairs.append((one.ravel(), other.ravel()))
 
     def freeze(self, ids: Ids, reason: str) -> None:
@@ -116,7 +127,13 @@ class Elements:
         self.frozen.append((ids.ravel(), reason))
 
     def merge(self, whole: Ids, factors: Sequence[Ids], prefers: Preference = "outer") -> None:
-        """Say that an axis is made of pairs, the last factor fastest; factors of 1 are none."""
+        """Say that an axis is made of pairs, the last factor fastest; factors of 1 are none.
+
+        Raises:
+            Misfit: It has more or fewer elements.
+        """
+        if len(whole) != prod(map(len, factors)):
+            raise Misfit
         several = tuple(each for each in factors if len(each) > 1)
         if len(several) > 1:
             self.merges.append(Merge(whole, several, prefers))

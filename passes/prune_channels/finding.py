@@ -7,14 +7,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from onnxcomp.graph import Constant, ordered, read_by, store_of
+from onnxcomp.graph import Constant
 from passes.prune_channels.components import connect
 from passes.prune_channels.elements import Elements
 from passes.prune_channels.groups import Count, Frozen, Group, Part
-from passes.prune_channels.literals import Provenance
-from passes.prune_channels.operators import Operator
-from passes.prune_channels.rules import RULES
-from passes.prune_channels.shapes import measure_shapes
+from passes.prune_channels.shapes import measure
+from passes.prune_channels.tracing import Tracing, fixed_tensors, read_values
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,13 +25,6 @@ if TYPE_CHECKING:
     from passes.prune_channels.components import Components
     from passes.prune_channels.elements import Ids
 
-STANDARD = {None, "", "ai.onnx"}
-
-FIRST_IR_WITHOUT_LISTED_INITIALIZERS = 4
-
-RANDOM = ("Random", "Bernoulli", "Multinomial")
-"""Starts the names of operators that give something else at each call."""
-
 Members = tuple[tuple[int, int, int], ...]
 """What a channel takes: tensor and axis, as numbers, and how many elements."""
 
@@ -45,72 +36,12 @@ def find_groups(model: Model, feed: Feed | None = None) -> tuple[list[Group], li
         model: The model; not changed.
         feed: One sample, which tells the shapes of all tensors; made up where there is none.
     """
-    elements = Elements(measure_shapes(model, feed))
-    _trace(model, elements)
+    measured = measure(model, feed, read_values(model, fixed_tensors(model)))
+    elements = Elements(measured.shapes)
+    Tracing(model, elements, measured.values).run()
     components = connect(elements)
     groups = _Grouping(elements, components).groups()
     return groups, list(_frozen(elements, components, groups))
-
-
-def _trace(model: Model, elements: Elements) -> None:
-    """Let every operator of the main graph say what it does; what bodies read stays."""
-    provenance = Provenance(elements, frozenset(map(id, _overridable(model))))
-    nodes = ordered(model.nodes)
-    fixed = _fixed(nodes)
-    for tensor, reason in _held(model):
-        for ids in elements.axes(tensor) or []:
-            elements.freeze(ids, reason)
-    for node in nodes:
-        op = Operator(node, model.opset, elements, provenance, fixed)
-        tensors = [each for each in (*node.inputs, *node.outputs) if each.name]
-        unknown = next((each.name for each in tensors if elements.axes(each) is None), None)
-        if node.op not in RULES or node.domain not in STANDARD:
-            op.freeze_all(f"no rule for {node.op}")
-        elif unknown is not None:
-            op.freeze_all(f"the shape of {unknown} is not known")
-        else:
-            RULES[node.op](op)
-        provenance.follow(node, op.taken)
-    for tensor, reason in _held(model):
-        provenance.escape(tensor, reason)
-
-
-def _held(model: Model) -> Iterator[tuple[gs.Tensor, str]]:
-    """Yield tensors that have to stay as they are, and why."""
-    for tensor in model.inputs:
-        yield tensor, "is an input"
-    for tensor in model.outputs:
-        yield tensor, "is an output"
-    for constant in _overridable(model):
-        yield constant, "may be overridden by a caller"
-    for top in (model, *model.local_functions):
-        for node in top.nodes:
-            inside = read_by(node) if top is not model else read_by(node)[len(node.inputs) :]
-            for tensor in inside:
-                yield tensor, f"is read inside {node.op}"
-    for node in model.nodes:
-        for tensor in node.inputs:
-            if isinstance(tensor, Constant) and store_of(tensor) is not None:
-                yield tensor, "is in a store"
-
-
-def _overridable(model: Model) -> list[Constant]:
-    """Return initializers that are inputs too; before IR version 4 all are, and none changes."""
-    listed = {each.name for each in model.source.input}
-    if model.header.ir_version < FIRST_IR_WITHOUT_LISTED_INITIALIZERS:
-        return []
-    return [each for each in model.constants if each.name in listed]
-
-
-def _fixed(nodes: list[gs.Node]) -> frozenset[int]:
-    """Return the identities of tensors that depend on constants only."""
-    fixed: set[int] = set()
-    for node in nodes:
-        given = [each for each in node.inputs if each.name]
-        is_fixed = all(isinstance(each, Constant) or id(each) in fixed for each in given)
-        if given and is_fixed and node.op in RULES and node.domain in STANDARD:
-            fixed.update(id(each) for each in node.outputs)
-    return frozenset(fixed)
 
 
 class _Grouping:
@@ -171,7 +102,7 @@ class _Grouping:
         sizes = [len(labels) for labels in self.kinds.values()]
         for each in self.elements.counted:
             labels = self.labels[each.ids]
-            for number in np.unique(self.kind[labels]).tolist():
+            for number in np.unique(self.kind[self.labels[each.axis]]).tolist():
                 if number >= 0:
                     inside = labels[self.kind[labels] == number]
                     shares: NDArray[np.int64] = np.bincount(

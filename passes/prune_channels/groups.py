@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     from onnxcomp.graph import Constant, Variable
 
 Role = Literal["produces", "consumes", "follows"]
-"""What an axis of a constant does with channels: its rows compute their values (output axis), or are
-multiplied with them and summed up (input axis), or each channel is changed by a number of its own
-(bias, normalisation, element-wise factor)."""
+"""What an axis of a constant does with channels: its rows compute their values (output axis), or
+are multiplied with them and summed up (input axis), or each channel is changed by a number of its
+own (bias, normalisation, element-wise factor)."""
 
 
 class Use(NamedTuple):

@@ -1,7 +1,8 @@
 """Where integers that say sizes and positions come from: literals, sizes of tensors, arithmetic.
 
-Graphs compute shapes of tensors from numbers in constants and from the shapes of other tensors. Each
-element of such an integer tensor is followed from where it is made to the operator that takes it.
+Graphs compute shapes of tensors from numbers in constants and from the shapes of other tensors.
+Each element of such an integer tensor is followed from where it is made to the operator that takes
+it.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from passes.prune_channels.elements import Counted
 from passes.prune_channels.groups import Integers
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     import onnx_graphsurgeon as gs
 
@@ -120,13 +121,13 @@ class Provenance:
             if place not in taken:
                 self.escape(node.inputs[place], f"its size goes into {node.op}")
 
-    def count(self, source: Source, ids: Ids, value: int) -> None:
+    def count(self, source: Source, ids: Ids, axis: Ids) -> None:
         """Say that an integer counts elements; they stay where it cannot follow them.
 
         Args:
             source: Where the integer comes from.
-            ids: What it counts.
-            value: What it is; a position is counted from the front.
+            ids: What it counts; of a position, what is before it.
+            axis: The axis that they are of.
         """
         if source is None or (isinstance(source, Size) and len(source.ids) != len(ids)):
             self.elements.freeze(ids, COMPUTED)
@@ -135,14 +136,14 @@ class Provenance:
         elif isinstance(source, Size):
             self.elements.join(source.ids, ids)
         else:
-            self._count_literal(source, ids, value)
+            self._count_literal(source, ids, axis)
 
-    def _count_literal(self, literal: Literal, ids: Ids, value: int) -> None:
+    def _count_literal(self, literal: Literal, ids: Ids, axis: Ids) -> None:
         key = literal.integers, literal.index
         known = self._owners.get(key)
         if known is None:
             self._owners[key] = ids
-            self.elements.counted.append(Counted(*key, value, ids))
+            self.elements.counted.append(Counted(*key, len(ids), ids, axis))
         elif len(known) == len(ids):
             self.elements.join(known, ids)
         if key in self._shared or (known is not None and len(known) != len(ids)):
@@ -161,13 +162,17 @@ class Provenance:
     def escape(self, tensor: gs.Tensor, reason: str) -> None:
         """Let the sizes stay that something computes with, and the literals that it reads too."""
         for source in self._computed.get(id(tensor), ((), []))[1]:
-            if isinstance(source, Size):
-                self.elements.freeze(source.ids, reason)
-            elif source is not None:
-                key = source.integers, source.index
-                self._shared.add(key)
-                if key in self._owners:
-                    self.elements.freeze(self._owners[key], reason)
+            self.hold(source, reason)
+
+    def hold(self, source: Source, reason: str) -> None:
+        """Let an integer stay what it is."""
+        if isinstance(source, Size):
+            self.elements.freeze(source.ids, reason)
+        elif source is not None:
+            key = source.integers, source.index
+            self._shared.add(key)
+            if key in self._owners:
+                self.elements.freeze(self._owners[key], reason)
 
     def _shape_of(self, tensor: gs.Tensor) -> tuple[int, ...] | None:
         axes = self.elements.axes(tensor)
@@ -184,7 +189,7 @@ _Sources = np.ndarray
 
 
 def _may_be_sizes(constant: Constant) -> bool:
-    is_integer = np.dtype(constant.dtype).kind == "i"
+    is_integer = np.dtype(constant.dtype) in {np.dtype(np.int32), np.dtype(np.int64)}
     return is_integer and bool(np.prod(constant.shape, dtype=np.int64) <= MOST_INTEGERS)
 
 
@@ -207,11 +212,12 @@ def _gather(node: gs.Node, given: list[_Sources]) -> _Sources | None:
     )
 
 
-def _slice(node: gs.Node, given: list[_Sources]) -> _Sources | None:
+def _slice(_: gs.Node, given: list[_Sources]) -> _Sources | None:
     bounds = [_values(each) for each in given[1:]]
-    if given[0].ndim != 1 or not bounds or any(each is None or len(each) != 1 for each in bounds):
+    found = [int(each[0]) for each in bounds if each is not None and len(each) == 1]
+    if given[0].ndim != 1 or not found or len(found) < len(bounds):
         return None
-    start, stop, _, step = [int(each[0]) for each in bounds] + [0, 1][len(bounds) - 2 :]
+    start, stop, _, step = found + [0, 1][len(found) - 2 :]
     return given[0][start:stop:step] if step > 0 else None
 
 

@@ -12,12 +12,12 @@ from passes.prune_channels.groups import Integers, Use
 from passes.prune_channels.literals import Literal
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     import onnx_graphsurgeon as gs
     from numpy.typing import NDArray
 
-    from passes.prune_channels.elements import Elements, Ids
+    from passes.prune_channels.elements import Elements, Ids, Preference
     from passes.prune_channels.groups import Role
     from passes.prune_channels.literals import Provenance, Source
 
@@ -32,9 +32,12 @@ class Operator:
         elements: What is known of elements.
         provenance: Where integers come from.
         fixed: Identities of tensors that depend on constants only.
+        values: Those of some of them, flat, by identity.
 
     Attributes:
         taken: Inputs whose integers the rule has seen to.
+        pairs: Elements that the rule relates.
+        seen: Elements that the rule says anything of.
     """
 
     node: gs.Node
@@ -42,7 +45,10 @@ class Operator:
     elements: Elements
     provenance: Provenance
     fixed: frozenset[int]
+    values: Mapping[int, NDArray[np.int64]]
     taken: set[int] = field(default_factory=set)
+    pairs: list[tuple[Ids, Ids]] = field(default_factory=list)
+    seen: list[Ids] = field(default_factory=list)
 
     @property
     def name(self) -> str:
@@ -77,14 +83,13 @@ class Operator:
         return isinstance(tensor, Constant) or id(tensor) in self.fixed
 
     def constant(self, place: int) -> NDArray[np.int64] | None:
-        """Return the integers of an input, flat; None where they are not literal or not given."""
-        sources = self.provenance.read(self.node, place) if self.has(place) else None
-        if sources is None:
+        """Return the integers of an input, flat; None where they may change or are not given."""
+        if not self.has(place):
             return None
-        self.taken.add(place)
-        literals = [each for each in sources if isinstance(each, Literal)]
-        if len(literals) < len(sources):
-            return None
+        sources = self.provenance.read(self.node, place)
+        literals = [each for each in sources or () if isinstance(each, Literal)]
+        if sources is None or len(literals) < len(sources):
+            return self.values.get(id(self.node.inputs[place]))
         return np.array([each.value for each in literals], np.int64)
 
     def sources(self, place: int) -> Sequence[Source] | None:
@@ -92,9 +97,33 @@ class Operator:
         self.taken.add(place)
         return self.provenance.read(self.node, place) if self.has(place) else None
 
-    def count(self, source: Source, ids: Ids, value: int | None = None) -> None:
-        """Say that an integer counts elements."""
-        self.provenance.count(source, ids, len(ids) if value is None else value)
+    def count(self, source: Source, ids: Ids) -> None:
+        """Say that an integer is the number of some elements."""
+        self.seen.append(ids)
+        self.provenance.count(source, ids, ids)
+
+    def place(self, source: Source, axis: Ids, position: int) -> None:
+        """Say that an integer is a position in an axis, perhaps stated from its end.
+
+        Args:
+            source: Where the integer comes from.
+            axis: The axis.
+            position: The position, from the front.
+        """
+        from_end = source if isinstance(source, Literal) and source.value < 0 else None
+        if from_end is not None and not self._is_own(from_end):
+            # Whatever else reads it may take a number below zero for something else.
+            self.freeze([axis], "its positions are computed")
+        elif from_end is not None or position:
+            self.provenance.count(source, axis[:position], axis)
+
+    def _is_own(self, literal: Literal) -> bool:
+        return literal.integers.node is self.node
+
+    def hold(self, source: Source) -> None:
+        """Say that an integer has to stay what it is."""
+        if isinstance(source, Literal) and not self._is_own(source):
+            self.provenance.hold(source, f"its size goes into {self.name}")
 
     def count_attribute(self, name: str, ids: Ids) -> None:
         """Say that an attribute, which is one integer, counts elements."""
@@ -104,16 +133,30 @@ class Operator:
     def join(self, one: Ids, other: Ids) -> None:
         """Say that elements are the same, one by one."""
         self.elements.join(one, other)
+        self.pairs.append((one.ravel(), other.ravel()))
+
+    def merge(self, whole: Ids, factors: Sequence[Ids], prefers: Preference = "outer") -> None:
+        """Say that an axis is made of pairs, the last factor fastest."""
+        self.elements.merge(whole, factors, prefers)
+        grid = whole.reshape([len(each) for each in factors])
+        for axis, ids in enumerate(factors):
+            members = np.moveaxis(grid, axis, 0).reshape(len(ids), -1)
+            self.pairs.append((members.ravel(), ids.repeat(members.shape[1])))
 
     def join_axes(self, one: Iterable[Ids], other: Iterable[Ids]) -> None:
         """Say that the elements of several axes are the same, axis by axis."""
         for each, twin in zip(one, other, strict=True):
-            self.elements.join(each, twin)
+            self.join(each, twin)
 
     def freeze(self, axes: Iterable[Ids], reason: str) -> None:
         """Say that elements have to stay."""
         for ids in axes:
             self.elements.freeze(ids, reason)
+            self.seen.append(ids)
+
+    def leave(self, axes: Iterable[Ids]) -> None:
+        """Say that elements may come and go."""
+        self.seen.extend(axes)
 
     def freeze_all(self, reason: str) -> None:
         """Let everything stay that the operator reads or gives."""
@@ -123,8 +166,18 @@ class Operator:
 
     def use(self, place: int, axis: int, role: Role) -> None:
         """Say what an axis of an input does with channels."""
-        key = id(self.node.inputs[place]), axis
-        self.elements.uses.setdefault(key, []).append(Use(role, self.node))
+        if not any(id(each) in self.fixed for each in self.node.outputs):
+            key = id(self.node.inputs[place]), axis
+            self.elements.uses.setdefault(key, []).append(Use(role, self.node))
+
+    def freeze_unseen(self) -> None:
+        """Let those axes stay of which the rule says nothing."""
+        said = [*self.seen, *(ids for pair in self.pairs for ids in pair)]
+        seen = np.concatenate([np.zeros(0, np.int64), *map(np.ravel, said)])
+        for tensor in (*self.node.inputs, *self.node.outputs):
+            for ids in (self.elements.axes(tensor) or []) if tensor.name else []:
+                if len(ids) > 1 and not np.isin(ids, seen).any():
+                    self.elements.freeze(ids, f"{self.name} does not tell what becomes of it")
 
     @property
     def mixes(self) -> str:

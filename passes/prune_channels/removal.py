@@ -1,4 +1,4 @@
-"""Removing channels: weights are cut, integers that count channels fall, declared shapes follow."""
+"""Removing channels: weights are cut, integers that count channels fall, declarations follow."""
 
 from __future__ import annotations
 
@@ -81,22 +81,30 @@ def _set_integers(model: Model, groups: Sequence[Group], kept: Kept) -> dict[int
     changes: dict[Integers, dict[int, int]] = {}
     for group, mask in zip(groups, kept, strict=True):
         for count in group.counts:
-            fall = int(count.shares[~mask].sum())
-            if fall:
+            if not mask.all():
                 values = changes.setdefault(count.integers, {})
+                fall = int(count.shares[~mask].sum())
                 values[count.index] = values.get(count.index, count.value) - fall
     names = {each.name for scope in model.all_scopes() for each in _tensors(scope)}
     outputs = {id(each) for scope in model.all_scopes() for each in scope.outputs}
     copies: dict[int, list[Constant]] = {}
     for integers, values in changes.items():
+        node, place = integers.node, integers.place
         array = np.array(integers.values, np.int64)
         array[list(values)] = list(values.values())
-        if isinstance(integers.place, str):
-            _set_attribute(integers.node, integers.place, array)
-        elif integers.place >= len(integers.node.inputs):
-            _add_input(integers.node, array, names)
+        if np.array_equal(array, integers.values):
+            continue
+        if isinstance(place, str):
+            _set_attribute(node, place, array)
+        elif place >= len(node.inputs):
+            _add_input(node, array, names)
+        elif len(node.inputs[place].outputs) == 1 and id(node.inputs[place]) not in outputs:
+            node.inputs[place].values = _like(node.inputs[place], array)
         else:
-            _set_input(integers.node, integers.place, array, outputs, names, copies)
+            old = node.inputs[place]
+            copied = Constant(_free(f"{old.name}.pruned", names), _like(old, array))
+            copies.setdefault(id(old), []).append(copied)
+            node.inputs = [copied if at == place else each for at, each in enumerate(node.inputs)]
     return copies
 
 
@@ -117,22 +125,8 @@ def _add_input(node: gs.Node, values: NDArray[np.int64], names: set[str]) -> Non
     node.inputs = [*node.inputs, constant]
 
 
-def _set_input(
-    node: gs.Node,
-    place: int,
-    values: NDArray[np.int64],
-    outputs: set[int],
-    names: set[str],
-    copies: dict[int, list[Constant]],
-) -> None:
-    constant = node.inputs[place]
-    shaped = values.reshape(constant.shape).astype(constant.dtype)
-    if len(constant.outputs) == 1 and id(constant) not in outputs:
-        constant.values = shaped
-        return
-    copied = Constant(_free(f"{constant.name}.pruned", names), shaped)
-    copies.setdefault(id(constant), []).append(copied)
-    node.inputs = [copied if at == place else each for at, each in enumerate(node.inputs)]
+def _like(constant: Constant, values: NDArray[np.int64]) -> NDArray[np.signedinteger]:
+    return values.reshape(constant.shape).astype(constant.dtype)
 
 
 def _free(name: str, names: set[str]) -> str:

@@ -10,8 +10,21 @@ if TYPE_CHECKING:
     from passes.prune_channels.operators import Operator
 
 UNARY = {
-    *("Abs", "Acos", "Acosh", "Asin", "Asinh", "Atan", "Atanh", "BitwiseNot", "Cast", "CastLike"),
-    *("Ceil", "Celu", "Clip", "Cos", "Cosh", "Dropout", "Elu", "Erf", "Exp", "Floor", "Gelu"),
+    *("Abs", "Acos", "Acosh", "Asin", "Asinh", "Atan", "Atanh", "BitwiseNot", "Cast"),
+    *(
+        "CastLike",
+        "Ceil",
+        "Celu",
+        "Clip",
+        "Cos",
+        "Cosh",
+        "Dropout",
+        "Elu",
+        "Erf",
+        "Exp",
+        "Floor",
+        "Gelu",
+    ),
     *("HardSigmoid", "HardSwish", "Identity", "IsInf", "IsNaN", "LeakyRelu", "Log", "Mish", "Neg"),
     *("Not", "Reciprocal", "Relu", "Round", "Selu", "Shrink", "Sigmoid", "Sign", "Sin", "Sinh"),
     *("Softplus", "Softsign", "Sqrt", "Swish", "Tan", "Tanh", "ThresholdedRelu"),
@@ -33,6 +46,8 @@ def unary(op: Operator) -> None:
     for place in range(len(op.node.outputs)):
         if op.output(place):
             op.join_axes(op.input(0), op.output(place))
+    for place in range(1, len(op.node.inputs)):
+        op.leave(op.input(place))
 
 
 def broadcasting(op: Operator) -> None:

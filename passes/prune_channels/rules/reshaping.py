@@ -105,7 +105,7 @@ def _relate(op: Operator, before: list[Ids], after: list[Ids]) -> None:
     factors = [op.elements.new(size) for size in sizes]
     for side, split in zip((before, after), splits, strict=True):
         for whole, places in zip(side, split, strict=True):
-            op.elements.merge(whole, [factors[place] for place in places])
+            op.merge(whole, [factors[place] for place in places])
 
 
 def _factors(before: Sequence[int], after: Sequence[int]) -> list[int] | None:

@@ -10,9 +10,11 @@ from passes.prune_channels.rules import (
     elementwise,
     normalisations,
     products,
+    quantization,
     recurrences,
     reductions,
     reshaping,
+    selecting,
 )
 
 if TYPE_CHECKING:
@@ -26,7 +28,9 @@ RULES: dict[str, Callable[[Operator], None]] = {
     **elementwise.RULES,
     **normalisations.RULES,
     **products.RULES,
+    **quantization.RULES,
     **recurrences.RULES,
     **reductions.RULES,
     **reshaping.RULES,
+    **selecting.RULES,
 }
