@@ -24,7 +24,7 @@ from onnxcomp import OnnxcompError, Pass, Settings, compare, compress, load_mode
 from onnxcomp.benchmarking import Interval
 from passes import PruneChannels, Simplify
 from passes.prune_channels.macs import work_of
-from passes.prune_channels.shapes import measure_shapes
+from passes.prune_channels.shapes import measure
 
 FORMS = {
     "ours": {},
@@ -46,7 +46,7 @@ COLUMNS = (
 def operations(path: Path) -> float:
     """Count the multiply-accumulate operations of a model on a sample that is made up."""
     model = load_model(path)
-    return float(work_of(model, [], measure_shapes(model)).total(np.zeros(0)))
+    return float(work_of(model, [], measure(model).shapes).total(np.zeros(0)))
 
 
 def measure(

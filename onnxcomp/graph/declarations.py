@@ -94,13 +94,10 @@ def _resized(info: onnx.ValueInfoProto, shape: Sequence[int]) -> onnx.ValueInfoP
 
 
 def declare_initializers(graph: onnx.GraphProto) -> None:
-    """List every initializer among the inputs as it is, as IR versions below 4 want it."""
-    infos = {
-        each.name: onnx.helper.make_tensor_value_info(each.name, each.data_type, each.dims)
+    """List every initializer among the inputs, as IR versions below 4 want it."""
+    listed = {info.name for info in graph.input}
+    graph.input.extend(
+        onnx.helper.make_tensor_value_info(each.name, each.data_type, each.dims)
         for each in graph.initializer
-    }
-    for info in graph.input:
-        made = infos.pop(info.name, None)
-        if made is not None and info.type != made.type:
-            info.type.CopyFrom(made.type)
-    graph.input.extend(infos.values())
+        if each.name not in listed
+    )

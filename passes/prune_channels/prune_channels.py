@@ -16,7 +16,7 @@ from passes.prune_channels.finding import find_groups
 from passes.prune_channels.macs import work_of
 from passes.prune_channels.observing import observe_groups
 from passes.prune_channels.planning import Planner
-from passes.prune_channels.shapes import measure_shapes
+from passes.prune_channels.shapes import measure
 from passes.prune_channels.timing import share_for
 from passes.prune_channels.verdicts import cuts_of, judge, leave
 
@@ -203,7 +203,7 @@ class PruneChannels(Pass):
             observe_groups(model, groups, context),
             [counts_to_keep(group, self.round_to, self.least) for group in groups],
             criterion,
-            work_of(model, groups, measure_shapes(model, feed)),
+            work_of(model, groups, measure(model, feed).shapes),
             (self.scope or ("uniform" if self._by_ratio else "global")) == "uniform",
         )
 
