@@ -23,8 +23,8 @@ from evaluating import Judge, Row, is_safe, judging_parser, results_folder, tabu
 from onnxcomp import OnnxcompError, Pass, Settings, compare, compress, load_model
 from onnxcomp.benchmarking import Interval
 from passes import PruneChannels, Simplify
+from passes.prune_channels import shapes
 from passes.prune_channels.macs import work_of
-from passes.prune_channels.shapes import measure
 
 FORMS = {
     "ours": {},
@@ -46,7 +46,7 @@ COLUMNS = (
 def operations(path: Path) -> float:
     """Count the multiply-accumulate operations of a model on a sample that is made up."""
     model = load_model(path)
-    return float(work_of(model, [], measure(model).shapes).total(np.zeros(0)))
+    return float(work_of(model, [], shapes.measure(model).shapes).total(np.zeros(0)))
 
 
 def measure(
