@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import ceil
+from math import ceil, gcd
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -43,10 +43,17 @@ def counts_to_keep(group: Group, round_to: int | None, least: float) -> list[int
 
 
 def _step(group: Group) -> int:
-    operators = {use.node.op for part in group.weights for use in part.uses}
-    if operators & CONVOLUTIONS:
-        return 16 if group.count >= WIDE else 8 if group.count >= NARROW else 4
-    return 16 if group.count >= WIDE_PRODUCT else 1
+    """Return what counts of a group are multiples of, so that its layers have round widths."""
+    widths = [
+        part.places.shape[1]
+        for part in group.weights
+        if any(use.node.op in CONVOLUTIONS for use in part.uses)
+    ]
+    if not widths:
+        return 16 if group.count >= WIDE_PRODUCT else 1
+    channels = group.count * max(widths)
+    step = 16 if channels >= WIDE else 8 if channels >= NARROW else 4
+    return step // gcd(step, max(widths))
 
 
 def uniform(options: Sequence[Sequence[int]], ratio: float) -> list[int]:

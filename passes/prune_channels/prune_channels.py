@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from passes.prune_channels.choosing import Choosing
     from passes.prune_channels.consumers import Channels
     from passes.prune_channels.groups import Group
-from passes.prune_channels.observing import Criterion
+    from passes.prune_channels.observing import Criterion
 
 RATIO = 0.3
 """Share of the channels that goes where nothing is said."""
