@@ -103,7 +103,8 @@ def test_a_detection_head_keeps_its_layout():
 
 def test_a_number_that_several_operators_read_is_copied_for_the_one_that_changes():
     proto = built(
-        "a = Conv(x, w) p = Reshape(a, s) b = Reshape(x, t) q = Transpose <perm = [0, 2, 1]> (p)"
+        "a = Conv(x, w) p = Reshape(a, s) b = Reshape(x, t) "
+        "q = Transpose <perm = [0, 2, 1]> (p) "
         "c = MatMul(q, v) z = ConstantOfShape(s) d = Add(z, p)"
         "e = Transpose <perm = [0, 2, 1]> (d) f = MatMul(e, v) o = Add(c, f) y = Add(o, u) m = Reshape(k, s)",
         outputs="float[] y, float[] m",

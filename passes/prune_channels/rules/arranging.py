@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 
     from passes.prune_channels.operators import Operator
 
+AXIS_BY_DEFAULT = 4
+"""The opset before which Concat joins along axis 1 unless it says otherwise."""
+
 
 def transpose(op: Operator) -> None:
     """Axes change places."""
@@ -24,7 +27,7 @@ def transpose(op: Operator) -> None:
 def concat(op: Operator) -> None:
     """One axis holds the elements of all inputs, one after the other."""
     output = op.output()
-    axis = op.axis(len(output))
+    axis = op.axis(len(output), int(op.opset < AXIS_BY_DEFAULT))
     start = 0
     for place in range(len(op.node.inputs)):
         axes = op.input(place)
