@@ -15,6 +15,7 @@ import numpy as np
 from onnxcomp.graph import Constant
 from passes.prune_channels.elements import Counted
 from passes.prune_channels.groups import Integers
+from passes.prune_channels.shapes import is_standard
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -106,7 +107,7 @@ class Provenance:
         if node.op == "Shape":
             self._shape(node)
             return
-        transfer = TRANSFERS.get(node.op) if node.domain in {None, "", "ai.onnx"} else None
+        transfer = TRANSFERS.get(node.op) if is_standard(node) else None
         places = [place for place, each in enumerate(node.inputs) if each.name]
         known = {place: self.read(node, place) for place in places}
         is_whole = len(known) == len(node.inputs) and None not in known.values()

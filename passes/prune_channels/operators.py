@@ -122,7 +122,7 @@ class Operator:
 
     def hold(self, source: Source) -> None:
         """Say that an integer has to stay what it is."""
-        if isinstance(source, Literal) and not self._is_own(source):
+        if not (isinstance(source, Literal) and self._is_own(source)):
             self.provenance.hold(source, f"its size goes into {self.name}")
 
     def count_attribute(self, name: str, ids: Ids) -> None:

@@ -114,8 +114,8 @@ def _tensors(scope: Graph) -> list[gs.Tensor]:
 
 
 def _set_attribute(node: gs.Node, name: str, values: NDArray[np.int64]) -> None:
-    is_one = isinstance(node.attrs.get(name), int) or len(values) == 1
-    node.attrs[name] = int(values[0]) if is_one else values.tolist()
+    is_list = isinstance(node.attrs.get(name), list) or len(values) > 1
+    node.attrs[name] = values.tolist() if is_list else int(values[0])
 
 
 def _add_input(node: gs.Node, values: NDArray[np.int64], names: set[str]) -> None:

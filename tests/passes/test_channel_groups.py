@@ -106,7 +106,8 @@ def test_a_number_that_several_operators_read_is_copied_for_the_one_that_changes
         "a = Conv(x, w) p = Reshape(a, s) b = Reshape(x, t) "
         "q = Transpose <perm = [0, 2, 1]> (p) "
         "c = MatMul(q, v) z = ConstantOfShape(s) d = Add(z, p)"
-        "e = Transpose <perm = [0, 2, 1]> (d) f = MatMul(e, v) o = Add(c, f) y = Add(o, u) m = Reshape(k, s)",
+        "e = Transpose <perm = [0, 2, 1]> (d) f = MatMul(e, v) o = Add(c, f) y = Add(o, u)"
+        "m = Reshape(k, s)",
         outputs="float[] y, float[] m",
         w=(12, 4, 1, 1),
         s=np.array([2, 12, 36], INT),

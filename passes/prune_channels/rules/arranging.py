@@ -133,12 +133,14 @@ def resize(op: Operator) -> None:
     axes = [axis % len(x) for axis in op.attribute("axes", range(len(x)))]
     crops = op.attribute("coordinate_transformation_mode") == "tf_crop_and_resize"
     for axis, (ids, given) in enumerate(zip(x, output, strict=True)):
+        source = sizes[axes.index(axis)] if sizes and axis in axes else None
         if len(ids) != len(given) or (crops and axis in axes):
             op.freeze((ids, given), op.mixes)
+            op.hold(source)
             continue
         op.join(ids, given)
         if sizes and axis in axes:
-            op.count(sizes[axes.index(axis)], given)
+            op.count(source, given)
 
 
 RULES: dict[str, Callable[[Operator], None]] = {
