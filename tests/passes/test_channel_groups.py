@@ -171,6 +171,24 @@ def test_what_is_computed_of_a_shape_follows():
     check_same(dead, result, *feeds)
 
 
+def test_places_from_the_end_of_an_axis_of_any_length_follow():
+    """Rows of a constant are taken, behind however many are fed; of the others the last one goes."""
+    proto = built(
+        "z = Concat <axis = 0> (x, k) l = Slice(z, s, e) y = MatMul(v, l)",
+        inputs="float[length, 8] x",
+        k=(6, 8),
+        s=np.array([-5], INT),
+        e=np.array([-1], INT),
+        v=(3, 4),
+    )
+    model = load_model(proto)
+    groups, _ = find_groups(model)
+    assert [group.weights[0].places.ravel().tolist() for group in groups] == [[0, 5], [1, 2, 3, 4]]
+    dead, result = halved(model, groups)
+    numbers = np.random.default_rng(0)
+    check_same(dead, result, *({"x": numbers.standard_normal((n, 8), np.float32)} for n in (1, 7)))
+
+
 def test_unequal_parts_of_a_split_get_sizes():
     proto = built(
         "a = Conv(x, w) p, q = Split <axis = 1> (a) r = Conv(p, v) s = Conv(q, u) y = Add(r, s)",
