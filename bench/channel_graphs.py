@@ -1,4 +1,4 @@
-"""Random graphs of operators that move channels: split, joined, shuffled, in heads and in groups."""
+"""Random graphs of operators that move channels: split, joined, in heads and in groups."""
 
 from math import prod
 
@@ -111,10 +111,8 @@ def spread(b: Builder, x: Value) -> Value | None:
     if len(x.shape) != IMAGE or b.batch is None:
         return None
     pooled = b.node("GlobalMaxPool", [x.name], (*x.shape[:2], 1, 1))
-    if b.chance(0.5):
-        shape = integers(b, *x.shape)
-    else:
-        shape = b.node("Shape", [x.name], (4,)).name
+    is_literal = b.chance(0.5)
+    shape = integers(b, *x.shape) if is_literal else b.node("Shape", [x.name], (4,)).name
     wide = b.node("Expand", [pooled.name, shape], x.shape)
     return join(b, [wide, x]) if fits((1, 2 * x.shape[1], *x.shape[2:])) else wide
 

@@ -52,11 +52,12 @@ def connect(elements: Elements) -> Components:
         return base
     first = _connect(elements, choosing.choose(frozenset()))
     gained = choosing.count(first)
-    barren = frozenset(group for group, count in enumerate(gained) if count == 0)
+    barren = frozenset(group for group in choosing.open if gained[group] == 0)
     if not barren:
         return first
     second = _connect(elements, choosing.choose(barren))
-    better = frozenset(group for group in barren if choosing.count(second)[group] > 0)
+    gained = choosing.count(second)
+    better = frozenset(group for group in barren if gained[group] > 0)
     return second if better == barren else _connect(elements, choosing.choose(better))
 
 
@@ -104,6 +105,11 @@ class _Choosing:
             if len(labels):
                 self.candidates[place][factor] = kind
         self.groups = _linked([np.array(list(each.values())) for each in self.candidates])
+        self.open = {
+            group
+            for group, candidates in zip(self.groups, self.candidates, strict=True)
+            if len(candidates) > 1
+        }
 
     def choose(self, reversed_groups: frozenset[int]) -> list[Choice]:
         """Choose a factor of each merged axis; some groups of axes take the other one."""

@@ -61,16 +61,14 @@ class Counted:
     Args:
         integers: Where it stands.
         index: Which of them it is.
-        value: What it is; where it is a position, from the front.
-        ids: What it counts.
-        axis: The axis that they are of; a position may be stated from its end.
+        value: What it is; below zero where it is a position from the end.
+        ids: What it counts; of a position, what is before it, or from it to the end.
     """
 
     integers: Integers
     index: int
     value: int
     ids: Ids
-    axis: Ids
 
 
 class Elements:

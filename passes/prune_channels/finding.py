@@ -102,7 +102,7 @@ class _Grouping:
         sizes = [len(labels) for labels in self.kinds.values()]
         for each in self.elements.counted:
             labels = self.labels[each.ids]
-            for number in np.unique(self.kind[self.labels[each.axis]]).tolist():
+            for number in np.unique(self.kind[labels]).tolist():
                 if number >= 0:
                     inside = labels[self.kind[labels] == number]
                     shares: NDArray[np.int64] = np.bincount(

@@ -59,13 +59,13 @@ class Integers:
 
 @dataclass(frozen=True, eq=False)
 class Count:
-    """One integer that falls with the channels that are removed.
+    """One integer that counts channels, and changes as they are removed.
 
     Args:
         integers: Where it stands.
         index: Which of them it is.
-        value: What it is; where it is a position, from the front.
-        shares: By how much it falls with each channel of the group; shape (channels,).
+        value: What it is; below zero where it is a position from the end.
+        shares: By how much it nears zero with each channel of the group; shape (channels,).
     """
 
     integers: Integers

@@ -15,6 +15,7 @@ import numpy as np
 from onnxcomp.graph import Constant
 from passes.prune_channels.elements import Counted
 from passes.prune_channels.groups import Integers
+from passes.prune_channels.shapes import is_standard
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -106,7 +107,7 @@ class Provenance:
         if node.op == "Shape":
             self._shape(node)
             return
-        transfer = TRANSFERS.get(node.op) if node.domain in {None, "", "ai.onnx"} else None
+        transfer = TRANSFERS.get(node.op) if is_standard(node) else None
         places = [place for place, each in enumerate(node.inputs) if each.name]
         known = {place: self.read(node, place) for place in places}
         is_whole = len(known) == len(node.inputs) and None not in known.values()
@@ -121,13 +122,12 @@ class Provenance:
             if place not in taken:
                 self.escape(node.inputs[place], f"its size goes into {node.op}")
 
-    def count(self, source: Source, ids: Ids, axis: Ids) -> None:
+    def count(self, source: Source, ids: Ids) -> None:
         """Say that an integer counts elements; they stay where it cannot follow them.
 
         Args:
             source: Where the integer comes from.
-            ids: What it counts; of a position, what is before it.
-            axis: The axis that they are of.
+            ids: What it counts; of a position from the end, what is from it to the end.
         """
         if source is None or (isinstance(source, Size) and len(source.ids) != len(ids)):
             self.elements.freeze(ids, COMPUTED)
@@ -136,14 +136,14 @@ class Provenance:
         elif isinstance(source, Size):
             self.elements.join(source.ids, ids)
         else:
-            self._count_literal(source, ids, axis)
+            self._count_literal(source, ids)
 
-    def _count_literal(self, literal: Literal, ids: Ids, axis: Ids) -> None:
+    def _count_literal(self, literal: Literal, ids: Ids) -> None:
         key = literal.integers, literal.index
         known = self._owners.get(key)
         if known is None:
             self._owners[key] = ids
-            self.elements.counted.append(Counted(*key, len(ids), ids, axis))
+            self.elements.counted.append(Counted(*key, literal.value, ids))
         elif len(known) == len(ids):
             self.elements.join(known, ids)
         if key in self._shared or (known is not None and len(known) != len(ids)):

@@ -100,7 +100,7 @@ class Operator:
     def count(self, source: Source, ids: Ids) -> None:
         """Say that an integer is the number of some elements."""
         self.seen.append(ids)
-        self.provenance.count(source, ids, ids)
+        self.provenance.count(source, ids)
 
     def place(self, source: Source, axis: Ids, position: int) -> None:
         """Say that an integer is a position in an axis, perhaps stated from its end.
@@ -114,15 +114,17 @@ class Operator:
         if from_end is not None and not self._is_own(from_end):
             # Whatever else reads it may take a number below zero for something else.
             self.freeze([axis], "its positions are computed")
-        elif from_end is not None or position:
-            self.provenance.count(source, axis[:position], axis)
+        elif from_end is not None:
+            self.provenance.count(source, axis[position:])
+        elif position:
+            self.provenance.count(source, axis[:position])
 
     def _is_own(self, literal: Literal) -> bool:
         return literal.integers.node is self.node
 
     def hold(self, source: Source) -> None:
         """Say that an integer has to stay what it is."""
-        if isinstance(source, Literal) and not self._is_own(source):
+        if not (isinstance(source, Literal) and self._is_own(source)):
             self.provenance.hold(source, f"its size goes into {self.name}")
 
     def count_attribute(self, name: str, ids: Ids) -> None:

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
     Kept = Sequence[NDArray[np.bool_]]
 
+END = int(np.iinfo(np.int32).max)
+"""Behind the end of any axis."""
+
 
 def remove(model: Model, groups: Sequence[Group], kept: Kept) -> None:
     """Remove channels from a model, in place.
@@ -78,13 +81,7 @@ def _set_integers(model: Model, groups: Sequence[Group], kept: Kept) -> dict[int
     Returns:
         Copies of constants, by the identity of what they are copies of, which has other readers.
     """
-    changes: dict[Integers, dict[int, int]] = {}
-    for group, mask in zip(groups, kept, strict=True):
-        for count in group.counts:
-            if not mask.all():
-                values = changes.setdefault(count.integers, {})
-                fall = int(count.shares[~mask].sum())
-                values[count.index] = values.get(count.index, count.value) - fall
+    changes = _changes(groups, kept)
     names = {each.name for scope in model.all_scopes() for each in _tensors(scope)}
     outputs = {id(each) for scope in model.all_scopes() for each in scope.outputs}
     copies: dict[int, list[Constant]] = {}
@@ -92,8 +89,6 @@ def _set_integers(model: Model, groups: Sequence[Group], kept: Kept) -> dict[int
         node, place = integers.node, integers.place
         array = np.array(integers.values, np.int64)
         array[list(values)] = list(values.values())
-        if np.array_equal(array, integers.values):
-            continue
         if isinstance(place, str):
             _set_attribute(node, place, array)
         elif place >= len(node.inputs):
@@ -108,14 +103,34 @@ def _set_integers(model: Model, groups: Sequence[Group], kept: Kept) -> dict[int
     return copies
 
 
+def _changes(groups: Sequence[Group], kept: Kept) -> dict[Integers, dict[int, int]]:
+    """Return what integers become, by their index."""
+    changes: dict[Integers, dict[int, int]] = {}
+    for group, mask in zip(groups, kept, strict=True):
+        for count in group.counts:
+            removed = int(count.shares[~mask].sum())
+            if removed:
+                values = changes.setdefault(count.integers, {})
+                fewer = removed if count.value > 0 else -removed
+                values[count.index] = values.get(count.index, count.value) - fewer
+    # Where nothing is left behind a position that was stated from the end, it is the end.
+    return {
+        integers: {
+            index: END if integers.values[index] < 0 and not value else value
+            for index, value in values.items()
+        }
+        for integers, values in changes.items()
+    }
+
+
 def _tensors(scope: Graph) -> list[gs.Tensor]:
     computed = [each for node in scope.nodes for each in (*node.inputs, *node.outputs)]
     return [*scope.inputs, *scope.constants, *computed]
 
 
 def _set_attribute(node: gs.Node, name: str, values: NDArray[np.int64]) -> None:
-    is_one = isinstance(node.attrs.get(name), int) or len(values) == 1
-    node.attrs[name] = int(values[0]) if is_one else values.tolist()
+    is_list = isinstance(node.attrs.get(name), list) or len(values) > 1
+    node.attrs[name] = values.tolist() if is_list else int(values[0])
 
 
 def _add_input(node: gs.Node, values: NDArray[np.int64], names: set[str]) -> None:

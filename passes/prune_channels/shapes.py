@@ -70,10 +70,14 @@ def measure(model: Model, feed: Feed | None = None, wanted: Sequence[gs.Tensor] 
     return Measured(shapes | _inferred(model), {})
 
 
+def is_standard(node: gs.Node) -> bool:
+    """Tell whether an operator is one of ONNX's own."""
+    return node.domain in {None, "", "ai.onnx"}
+
+
 def _is_plain(node: gs.Node) -> bool:
-    is_standard = node.domain in {None, "", "ai.onnx"}
     gives_tensors = not any(word in node.op for word in NOT_TENSORS)
-    return is_standard and gives_tensors and not any(bodies_of(node))
+    return is_standard(node) and gives_tensors and not any(bodies_of(node))
 
 
 def _run(
@@ -86,9 +90,8 @@ def _run(
     session = open_session(data, threads=1, optimize=False, label="the model", folder=folder)
     if feed is None:
         feed = next(iter(synthetic_samples(session, 1, 0)))
-    given = {each.name: each for each in model.inputs}
-    shapes = {id(given[name]): tuple(array.shape) for name, array in feed.items()}
     found = session.run(feed)
+    shapes = {id(each): tuple(feed[each.name].shape) for each in model.inputs}
     shapes |= {id(tensor): tuple(map(int, found[name])) for name, tensor in named.items()}
     values = {}
     if valued:

@@ -11,6 +11,7 @@ from passes.prune_channels.elements import Misfit
 from passes.prune_channels.literals import Provenance
 from passes.prune_channels.operators import Operator
 from passes.prune_channels.rules import RULES
+from passes.prune_channels.shapes import is_standard
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
 
     from onnxcomp.graph import Model
     from passes.prune_channels.elements import Elements, Ids
-
-STANDARD = {None, "", "ai.onnx"}
 
 FIRST_IR_WITHOUT_LISTED_INITIALIZERS = 4
 
@@ -70,7 +69,7 @@ class Tracing:
         node = op.node
         tensors = [each for each in (*node.inputs, *node.outputs) if each.name]
         unknown = [each.name for each in tensors if self._elements.axes(each) is None]
-        if node.op not in RULES or node.domain not in STANDARD:
+        if node.op not in RULES or not is_standard(node):
             op.freeze_all(f"no rule for {node.op}")
         elif unknown:
             op.freeze_all(f"the shape of {unknown[0]} is not known")
@@ -78,6 +77,7 @@ class Tracing:
             try:
                 RULES[node.op](op)
             except Misfit:
+                op.taken.clear()
                 op.freeze_all(f"no rule for {node.op} of such shapes")
             op.freeze_unseen()
         self._provenance.follow(node, op.taken)
@@ -89,8 +89,8 @@ def _hand_back(op: Operator) -> None:
     A weight may be turned, cut or scaled on the way to the operator that multiplies with it.
     """
     elements = op.elements
-    for tensor in op.node.outputs:
-        for axis, ids in enumerate(op.output() if tensor is op.node.outputs[0] else []):
+    for number, tensor in enumerate(op.node.outputs):
+        for axis, ids in enumerate(op.output(number)):
             uses = elements.uses.get((id(tensor), axis), [])
             related = _related(op, ids) if uses else ids
             for place in range(len(op.node.inputs)):
@@ -148,7 +148,7 @@ def fixed_tensors(model: Model) -> frozenset[int]:
     for node in ordered(model.nodes):
         given = [each for each in node.inputs if each.name]
         is_fixed = all(isinstance(each, Constant) or id(each) in fixed for each in given)
-        if given and is_fixed and node.op in RULES and node.domain in STANDARD:
+        if given and is_fixed and node.op in RULES and is_standard(node):
             fixed.update(id(each) for each in node.outputs)
     return frozenset(fixed)
 

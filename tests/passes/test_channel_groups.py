@@ -103,9 +103,11 @@ def test_a_detection_head_keeps_its_layout():
 
 def test_a_number_that_several_operators_read_is_copied_for_the_one_that_changes():
     proto = built(
-        "a = Conv(x, w) p = Reshape(a, s) b = Reshape(x, t) q = Transpose <perm = [0, 2, 1]> (p)"
+        "a = Conv(x, w) p = Reshape(a, s) b = Reshape(x, t) "
+        "q = Transpose <perm = [0, 2, 1]> (p) "
         "c = MatMul(q, v) z = ConstantOfShape(s) d = Add(z, p)"
-        "e = Transpose <perm = [0, 2, 1]> (d) f = MatMul(e, v) o = Add(c, f) y = Add(o, u) m = Reshape(k, s)",
+        "e = Transpose <perm = [0, 2, 1]> (d) f = MatMul(e, v) o = Add(c, f) y = Add(o, u)"
+        "m = Reshape(k, s)",
         outputs="float[] y, float[] m",
         w=(12, 4, 1, 1),
         s=np.array([2, 12, 36], INT),
@@ -167,6 +169,24 @@ def test_what_is_computed_of_a_shape_follows():
     numbers = np.random.default_rng(0)
     feeds = [{"x": numbers.standard_normal(shape, np.float32)} for shape in ((1, 9, 8), (3, 2, 8))]
     check_same(dead, result, *feeds)
+
+
+def test_places_from_the_end_of_an_axis_of_any_length_follow():
+    """Rows of a constant are taken, behind however many are fed; of the others the last one goes."""
+    proto = built(
+        "z = Concat <axis = 0> (x, k) l = Slice(z, s, e) y = MatMul(v, l)",
+        inputs="float[length, 8] x",
+        k=(6, 8),
+        s=np.array([-5], INT),
+        e=np.array([-1], INT),
+        v=(3, 4),
+    )
+    model = load_model(proto)
+    groups, _ = find_groups(model)
+    assert [group.weights[0].places.ravel().tolist() for group in groups] == [[0, 5], [1, 2, 3, 4]]
+    dead, result = halved(model, groups)
+    numbers = np.random.default_rng(0)
+    check_same(dead, result, *({"x": numbers.standard_normal((n, 8), np.float32)} for n in (1, 7)))
 
 
 def test_unequal_parts_of_a_split_get_sizes():

@@ -439,6 +439,20 @@ SPLIT = attention(
     "k0 = Reshape(z1, n) k = Transpose <perm = [0, 2, 3, 1]> (k0)"
     "r0 = Reshape(z2, n) r = Transpose <perm = [0, 2, 1, 3]> (r0)"
 )
+SHARED = attention(
+    "q0 = MatMul(h, wq) q1 = Reshape(q0, n) q = Transpose <perm = [0, 2, 1, 3]> (q1)"
+    "k0 = MatMul(h, wk) k1 = Reshape(k0, l) k2 = Transpose <perm = [0, 2, 1, 3]> (k1)"
+    "k3 = Unsqueeze(k2, j) k4 = Expand(k3, i) k5 = Reshape(k4, g)"
+    "k = Transpose <perm = [0, 1, 3, 2]> (k5)"
+    "r0 = MatMul(h, wr) r1 = Reshape(r0, l) r2 = Transpose <perm = [0, 2, 1, 3]> (r1)"
+    "r3 = Unsqueeze(r2, j) r4 = Expand(r3, i) r = Reshape(r4, g)"
+)
+WINDOWS = attention(
+    "q0 = MatMul(h, wq) q1 = Reshape(q0, n) q2 = Transpose <perm = [0, 2, 1, 3]> (q1)"
+    "q3 = Softmax(q2) q = Add(q3, q2)"
+    "k0 = MatMul(h, wk) k1 = Reshape(k0, n) k = Transpose <perm = [0, 2, 3, 1]> (k1)"
+    "r0 = MatMul(h, wr) r1 = Reshape(r0, n) r = Transpose <perm = [0, 2, 1, 3]> (r1)"
+).replace("s = MatMul(q, k)", "t = MatMul(q, k) s = Add(t, bias)")
 ATTENTION = {"m": np.array([0, 0, 12], INT), "p": (12, 12)}
 PLACES = {f"g{place}": np.array(place, INT) for place in range(3)}
 
@@ -457,6 +471,30 @@ NETWORKS = {
     ),
     "attention that splits": tokens(
         SPLIT, ATTENTION | {"wz": (12, 36), "n": HEADS}, "y = MatMul(e, v)", 1
+    ),
+    "attention whose keys serve two heads each": tokens(
+        SHARED,
+        {
+            "p": (24, 12),
+            "wq": (12, 24),
+            "wk": (12, 12),
+            "wr": (12, 12),
+            "m": np.array([0, 0, 24], INT),
+            "n": np.array([0, 0, 8, 3], INT),
+            "l": HEADS,
+            "j": np.array([2], INT),
+            "i": np.array([2, 4, 2, 5, 3], INT),
+            "g": np.array([0, 8, 5, 3], INT),
+        },
+        "y = MatMul(e, v)",
+        1,
+    ),
+    "attention in windows": tokens(
+        WINDOWS,
+        ATTENTION
+        | {"wq": (12, 12), "wk": (12, 12), "wr": (12, 12), "n": HEADS, "bias": (1, 4, 5, 5)},
+        "y = MatMul(e, v)",
+        1,
     ),
     "a gated width": tokens(
         "a = MatMul(h, k) b = MatMul(h, l) s = Sigmoid(a) g = Mul(a, s) o = Mul(g, b)",

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 
     from passes.prune_channels.operators import Operator
 
+AXIS_BY_DEFAULT = 4
+"""The opset before which Concat joins along axis 1 unless it says otherwise."""
+
 
 def transpose(op: Operator) -> None:
     """Axes change places."""
@@ -24,7 +27,7 @@ def transpose(op: Operator) -> None:
 def concat(op: Operator) -> None:
     """One axis holds the elements of all inputs, one after the other."""
     output = op.output()
-    axis = op.axis(len(output))
+    axis = op.axis(len(output), int(op.opset < AXIS_BY_DEFAULT))
     start = 0
     for place in range(len(op.node.inputs)):
         axes = op.input(place)
@@ -130,12 +133,14 @@ def resize(op: Operator) -> None:
     axes = [axis % len(x) for axis in op.attribute("axes", range(len(x)))]
     crops = op.attribute("coordinate_transformation_mode") == "tf_crop_and_resize"
     for axis, (ids, given) in enumerate(zip(x, output, strict=True)):
+        source = sizes[axes.index(axis)] if sizes and axis in axes else None
         if len(ids) != len(given) or (crops and axis in axes):
             op.freeze((ids, given), op.mixes)
+            op.hold(source)
             continue
         op.join(ids, given)
         if sizes and axis in axes:
-            op.count(sizes[axes.index(axis)], given)
+            op.count(source, given)
 
 
 RULES: dict[str, Callable[[Operator], None]] = {

@@ -51,6 +51,7 @@ def slice_(op: Operator) -> None:
     x, output = op.input(0), op.output()
     bounds = _bounds(op)
     if bounds is None:
+        op.taken.clear()
         op.freeze_all(f"{op.name} with bounds that are computed")
         return
     starts, ends, axes, steps = bounds
@@ -93,6 +94,8 @@ def _slice_axis(
     start, end = (_position(each, len(ids)) for each in bounds)
     if step != 1 or start is None or end is None or max(end - start, 0) != len(given):
         op.freeze((ids, given), f"{op.name} in steps or with bounds that are computed")
+        for source in bounds:
+            op.hold(source)
         return
     op.join(ids[start:end], given)
     for source, position in zip(bounds, (start, end), strict=True):
