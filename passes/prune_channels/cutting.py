@@ -52,7 +52,9 @@ def kill(
     left = supports(groups, removed, by_tensor)
     for layer in found:
         key = id(layer.weight.tensor)
-        if layer.uses and key in refitted and key not in left:
+        # A depthwise filter can make up for nothing but the scale of its own channel.
+        is_able = bool(layer.uses) and not layer.weight.is_depthwise
+        if is_able and key in refitted and key not in left:
             matrices, _, inputs = layer.form.matrices
             left[key] = np.ones((matrices, inputs), bool)
     for group, gone in zip(groups, removed, strict=True):

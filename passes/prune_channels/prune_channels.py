@@ -9,7 +9,7 @@ from pydantic import Field
 
 from onnxcomp.errors import OptionError
 from onnxcomp.graph import copy_model, weights
-from onnxcomp.pipeline import Pass, Stage
+from onnxcomp.pipeline import Pass, Stage, skip
 from passes.prune_channels.allocating import counts_to_keep
 from passes.prune_channels.cutting import cut, kill
 from passes.prune_channels.finding import find_groups
@@ -135,6 +135,8 @@ class PruneChannels(Pass):
             judge(own, twin.load(), cuts.get(id(own.tensor), ()), repairs.get(id(own.tensor)))
             if id(own.tensor) in cuts or id(own.tensor) in repairs
             else leave(own, chosen, frozen, reasons)
+            if self.selects(own.name)
+            else skip(own, "was not selected by include and exclude")
             for own, twin in every
         ]
         if cuts:
@@ -165,7 +167,7 @@ class PruneChannels(Pass):
                 chosen.append(group)
                 continue
             reason = f"goes together with {left_out.name!r}, which was not selected"
-            reasons |= {id(each): reason for each in tensors}
+            reasons |= {id(each): reason for each in tensors if self.selects(each.name)}
         return chosen, reasons
 
     def _removed(self, model: Model, groups: Sequence[Group], context: Context) -> list[Channels]:

@@ -67,6 +67,7 @@ def judge(
         words.append(f"{shape[axis]} of {weight.shape[axis]} {WORDS[role]} kept")
     before = weight.tensor.nbytes
     after = before * int(np.prod(shape)) // max(weight.size, 1)
+    words = words or ["all kept"]
     if repair is not None:
         after += repair.added
         words.append(repair.how)

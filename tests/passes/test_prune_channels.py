@@ -166,6 +166,7 @@ def test_a_weight_says_why_it_stays():
     _, verdicts = pruned(MLP, TOKENS, ratio=0.3, exclude=("w2",))
     assert {each.verdict for each in verdicts.values()} == {"skipped"}
     assert verdicts["w1"].reason == "goes together with 'w2', which was not selected"
+    assert verdicts["w2"].reason == "was not selected by include and exclude"
     _, verdicts = pruned(MLP, TOKENS, ratio=0.3, round_to=40)
     assert verdicts["w1"].reason == "keeps all its channels: none was chosen to go"
     alone = built("(float[N,8] x) => (float[N,8] y) { y = MatMul(x, w) }", {"w": matrix(8, 8)})
