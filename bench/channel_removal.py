@@ -4,10 +4,11 @@
         [--bound 1e-5] [--share 0.4] [--json OUT.json]
 
 Looks at random graphs of `onnxcomp.testing.random_model`, at as many of operators that move
-channels (`channel_graphs.py`), at every model of a folder, and at the
-models of ONNX's backend data (as they are, and with their weights as initializers). In each, a
-random choice of channels of every group is made dead by setting the weights that consume them to
-zero; then they are removed. Kinds of failure:
+channels (`channel_graphs.py`), at every model of a folder, and at the models of ONNX's backend
+data: as they are, with weights where there are none, and between layers that mix every axis of
+what they take and give (`backend_between.py`). In each, a random choice of channels of every group
+is made dead by setting the weights that consume them to zero; then they are removed. Kinds of
+failure:
 
 raised     finding or removing them raised
 invalid    ONNX's checker complains of the result
@@ -30,6 +31,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import onnx
+from backend_between import between_layers, with_weights
 from backend_models import cases, forms
 from channel_graphs import random_channel_model
 
@@ -216,12 +218,12 @@ def looked_at(arguments: argparse.Namespace) -> Iterator[tuple[str, Case]]:
     for path in sorted(arguments.models.glob("*.onnx")) if arguments.models else ():
         yield "models", Case(path.name, path, None)
     for case in cases() if arguments.backend else ():
-        for form, each in forms(case):
-            plain = all(isinstance(value, np.ndarray) for value in each.feed.values())
-            yield (
-                "backend",
-                Case(f"{case.name} {form}", each.proto, [each.feed] if plain else None),
-            )
+        made = {"between layers": between_layers(case), "with weights": with_weights(case)}
+        for form, each in (*forms(case), *made.items()):
+            if each is not None:
+                plain = all(isinstance(value, np.ndarray) for value in each.feed.values())
+                feeds = [each.feed] if plain else None
+                yield f"backend {form}", Case(f"{case.name} {form}", each.proto, feeds)
 
 
 def parsed() -> argparse.Namespace:
