@@ -52,6 +52,27 @@ class Residual(nn.Module):
         return functional.relu(self.shortcut(features) + self.body(features))
 
 
+class Inverted(nn.Module):
+    """Widen fourfold, filter each channel, narrow; added to the input where shapes agree."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        wide = 4 * inputs
+        self.body = nn.Sequential(
+            *convolution(inputs, wide, 1),
+            nn.ReLU6(),
+            *convolution(wide, wide, 3, stride=stride, groups=wide),
+            nn.ReLU6(),
+            *convolution(wide, outputs, 1),
+        )
+        self.is_residual = stride == 1 and inputs == outputs
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """Return [n, outputs, height / stride, width / stride], rounded up."""
+        given = self.body(features)
+        return features + given if self.is_residual else given
+
+
 def convolution(
     inputs: int, outputs: int, size: int, *, stride: int = 1, groups: int = 1
 ) -> list[nn.Module]:
@@ -73,6 +94,14 @@ def cnn() -> nn.Module:
     return Normalized(*stem, *blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(96, 10))
 
 
+def mobilenet() -> nn.Module:
+    """Return a network of inverted residual blocks, as in MobileNetV2."""
+    widths = [(16, 16, 1), (16, 24, 2), (24, 24, 1), (24, 48, 2), (48, 48, 1), (48, 48, 1)]
+    blocks = [Inverted(*each) for each in widths]
+    head = [*convolution(48, 192, 1), nn.ReLU6(), nn.AdaptiveAvgPool2d(1), nn.Flatten()]
+    return Normalized(*convolution(1, 16, 3), nn.ReLU6(), *blocks, *head, nn.Linear(192, 10))
+
+
 def mlp() -> nn.Module:
     """Return the perceptron 784-300-128-10."""
     hidden = [nn.Linear(784, 300), nn.ReLU(), nn.Linear(300, 128), nn.ReLU()]
@@ -88,7 +117,11 @@ class Recipe:
     rate: float
 
 
-RECIPES = {"cnn": Recipe(cnn, epochs=6, rate=6e-3), "mlp": Recipe(mlp, epochs=20, rate=2e-3)}
+RECIPES = {
+    "cnn": Recipe(cnn, epochs=6, rate=6e-3),
+    "mlp": Recipe(mlp, epochs=20, rate=2e-3),
+    "mobilenet": Recipe(mobilenet, epochs=6, rate=6e-3),
+}
 
 
 def read(folder: Path, part: str) -> tuple[np.ndarray, np.ndarray]:

@@ -4,7 +4,7 @@ import pytest
 
 from onnxcomp.pipeline import available_passes
 from onnxcomp.testing import checks, small_models
-from passes import Cluster, Quantize
+from passes import Cluster, PruneChannels, Quantize
 
 # What auto takes is decided by timing, so that two runs need not give the same bytes.
 CONFIGURED = {"quantize": Quantize(mode="static")}
@@ -16,6 +16,7 @@ FORMS = (
     Cluster(bits=2, width=2, min_elements=1),
     Cluster(bits=5, granularity="group", entries="int8"),
     Cluster(clusters=6, share="model", entries="float16", depthwise=True),
+    PruneChannels(ratio=0.5, criterion="activation", round_to=1),
 )
 FEWER = [
     model

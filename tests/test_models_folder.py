@@ -35,7 +35,8 @@ def described(path):
 
 
 def test_there_are_models():
-    assert [path.name for path in MODELS] == ["fashion_cnn.onnx", "fashion_mlp.onnx"]
+    names = ["fashion_cnn.onnx", "fashion_mlp.onnx", "fashion_mobilenet.onnx"]
+    assert [path.name for path in MODELS] == names
 
 
 @pytest.mark.parametrize("path", MODELS, ids=lambda path: path.stem)
@@ -54,7 +55,8 @@ def test_four_bits_keep_the_accuracy(path, accuracy):
     settings = Settings(evaluate=accuracy, max_drop=MOST_DROP, bench=False, samples=32)
     data = FOLDER / "fashion_calibration.npz"
     report = compress(path, [Cluster(bits=4)], data=data, settings=settings).report
-    assert report.size_ratio > 5
+    # Depthwise filters and biases stay, and codebooks and graph weigh more in a model so small.
+    assert report.size_ratio > (3 if path.stem == "fashion_mobilenet" else 5)
     assert report.metric.drop <= MOST_DROP
 
 

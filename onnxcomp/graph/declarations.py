@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Iterable, Mapping, Sequence
 
     from onnxcomp.graph.model import Tensor
 
@@ -65,14 +65,16 @@ def declare(tensor: Tensor) -> onnx.ValueInfoProto:
 
 
 def declare_inputs(
-    inputs: Iterable[Tensor], source: Iterable[onnx.ValueInfoProto], constants: Collection[str]
+    inputs: Iterable[Tensor],
+    source: Iterable[onnx.ValueInfoProto],
+    constants: Mapping[str, Sequence[int]],
 ) -> list[onnx.ValueInfoProto]:
     """Declare a graph's inputs in the order of the file, and constants that may be overridden.
 
     Args:
         inputs: The graph's inputs.
         source: The inputs as they were read.
-        constants: Names of initializers that are still written.
+        constants: Shapes of the initializers that are still written, by name.
     """
     current = {tensor.name: tensor for tensor in inputs}
     infos = []
@@ -80,8 +82,18 @@ def declare_inputs(
         if info.name in current:
             infos.append(declare(current.pop(info.name)))
         elif info.name in constants:
-            infos.append(info)
+            infos.append(_resized(info, constants[info.name]))
     return infos + [declare(tensor) for tensor in current.values()]
+
+
+def _resized(info: onnx.ValueInfoProto, shape: Sequence[int]) -> onnx.ValueInfoProto:
+    """Return the declaration of an initializer, with the shape that a pass may have given it."""
+    resized = onnx.ValueInfoProto()
+    resized.CopyFrom(info)
+    for dim, size in zip(resized.type.tensor_type.shape.dim, shape, strict=False):
+        if dim.HasField("dim_value"):
+            dim.dim_value = size
+    return resized
 
 
 def declare_initializers(graph: onnx.GraphProto) -> None:

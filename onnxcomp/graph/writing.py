@@ -122,7 +122,7 @@ class _Writer:
             header = onnx.TensorProto(name=name, data_type=leaf.data_type, dims=leaf.shape)
             load = partial(flat_bytes, leaf.data)
             proto.initializer.append(self._placed(header, leaf.data.nbytes, load))
-        written = {each.name for each in proto.initializer}
+        written = {each.name: tuple(each.dims) for each in proto.initializer}
         proto.input.extend(declare_inputs(graph.inputs, source.input, written))
         proto.output.extend(declare(each) for each in graph.outputs)
         known = {each.name: each for node in graph.nodes for each in node.outputs}

@@ -351,3 +351,18 @@ def test_a_constant_node_after_the_reader_of_its_twin():
     early, late = model.constants
     assert merge_constants(model, late, early)
     assert run(model) == [6, 8, 10]
+
+
+def test_an_initializer_of_another_shape_is_listed_as_it_is():
+    proto = onnx.parser.parse_model("""
+        <ir_version: 3, opset_import: ["" : 9]>
+        g (float[2, 4] x, float[4, 3] w) => (float[2, M] y) { y = MatMul(x, w) }
+        """)
+    proto.graph.initializer.append(nh.from_array(np.ones((4, 3), np.float32), "w"))
+    model = load_model(proto)
+    (node,) = model.nodes
+    node.inputs[1].values = np.ones((4, 2), np.float32)
+    result = onnx.load_from_string(model_bytes(model))
+    listed = {each.name: each.type.tensor_type.shape.dim for each in result.graph.input}
+    assert [dim.dim_value for dim in listed["w"]] == [4, 2]
+    onnx.checker.check_model(result, full_check=True)
