@@ -1,6 +1,7 @@
 """Repairs that any pass calls: what a change of weights costs, and what makes up for it."""
 
 from onnxcomp.recovery.bias import add_bias, bias_bytes, takes_bias
+from onnxcomp.recovery.choosing import best_repair
 from onnxcomp.recovery.feedback import Feedback, damp
 from onnxcomp.recovery.measuring import held_out_error
 from onnxcomp.recovery.problems import Problem
@@ -18,6 +19,7 @@ __all__ = [
     "Feedback",
     "Problem",
     "add_bias",
+    "best_repair",
     "bias_bytes",
     "damp",
     "gain_and_shift",

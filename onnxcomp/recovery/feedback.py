@@ -76,6 +76,11 @@ class Feedback:
         self._order = (first + np.arange(width)).reshape(-1)
         self._factor = _inverse_factor(damped[np.ix_(self._order, self._order)])
 
+    @property
+    def order(self) -> NDArray[np.intp]:
+        """The columns in the order in which they are rounded."""
+        return self._order
+
     def round(self, weights: Floats, rounded: Round) -> Singles:
         """Return weights rounded, shape (outputs, inputs)."""
         width, factor = self._width, self._factor

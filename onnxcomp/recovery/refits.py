@@ -20,6 +20,14 @@ PENALTIES = (0.01, 0.1, 1.0)
 NARROWEST, WIDEST = 0.5, 2.0
 """What a gain may be."""
 
+MOST_PRODUCTS = 1 << 31
+"""Of numbers, in all supports: above that, normal equations are not factorised one by one."""
+
+NEGLIGIBLE = 1e-9
+"""What is left of the residual, in strengths, relative to what the outputs are."""
+
+MOST_ROUNDS = 100
+
 DEAD = 1e-6
 """Deviation of a channel, in its own unit, that is none."""
 
@@ -29,22 +37,47 @@ def refit_on_support(target: Floats, support: NDArray[np.bool_], damped: Floats)
 
     For each output it solves the normal equations of the inputs that are left (Kwon et al., "A
     fast post-training pruning framework for transformers", 2022). Outputs with the same support
-    are solved together.
+    are solved together; many supports of many inputs by conjugate gradients, all outputs at once.
 
     Args:
         target: The best weights without a support, shape (outputs, inputs).
         support: Which may differ from zero, likewise.
         damped: A damped second moment, shape (inputs, inputs).
     """
+    patterns, rows_of = np.unique(support, axis=0, return_inverse=True)
+    if len(patterns) * len(damped) ** 3 > MOST_PRODUCTS:
+        return _by_conjugate_gradients(target, support, damped)
     result = np.zeros_like(target)
     right = target @ damped
-    patterns, rows_of = np.unique(support, axis=0, return_inverse=True)
     for place, pattern in enumerate(patterns):
         kept, rows = np.flatnonzero(pattern), np.flatnonzero(rows_of.reshape(-1) == place)
         if kept.size:
             factor = cho_factor(damped[np.ix_(kept, kept)])
             result[np.ix_(rows, kept)] = cho_solve(factor, right[np.ix_(rows, kept)].T).T
     return result
+
+
+def _by_conjugate_gradients(target: Floats, support: NDArray[np.bool_], damped: Floats) -> Floats:
+    """Solve the normal equations of every output to `NEGLIGIBLE`, preconditioned by strength."""
+    strength = np.diag(damped)
+    found = np.where(support, target, 0.0)
+    residual = np.where(support, (target - found) @ damped, 0.0)
+    direction = residual / strength
+    power = np.sum(residual * direction, axis=1, keepdims=True)
+    enough = NEGLIGIBLE * np.sum(target * (target @ damped), axis=1, keepdims=True)
+    for _ in range(MOST_ROUNDS):
+        if np.all(power <= enough):
+            break
+        seen = np.where(support, direction @ damped, 0.0)
+        curvature = np.sum(direction * seen, axis=1, keepdims=True)
+        step = np.divide(power, curvature, where=curvature > 0, out=np.zeros_like(power))
+        found += step * direction
+        residual -= step * seen
+        steepest = residual / strength
+        before, power = power, np.sum(residual * steepest, axis=1, keepdims=True)
+        turn = np.divide(power, before, where=before > 0, out=np.zeros_like(power))
+        direction = steepest + turn * direction
+    return found
 
 
 def refit_scales(target: Floats, rounded: Floats, second: Floats) -> Floats:
