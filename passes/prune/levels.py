@@ -1,4 +1,4 @@
-"""How far each weight is pruned."""
+"""How far each weight is pruned, by its values alone."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import numpy as np
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from numpy.typing import NDArray
 
     from onnxcomp.graph import Weight
 
@@ -29,15 +31,15 @@ def by_magnitude(weights: Sequence[Weight], sparsity: float) -> list[float]:
         sparsity: The share that all of them lose.
     """
     sizes = [_relative(weight) for weight in weights]
-    total = sum(len(each) for each in sizes)
-    if not total:
-        return []
-    limit = np.partition(np.concatenate(sizes), place := min(total - 1, round(sparsity * total)))
-    return [min(MOST, float(np.mean(each < limit[place]))) for each in sizes]
+    together = np.concatenate(sizes) if sizes else np.zeros(1, np.float32)
+    place = min(len(together) - 1, round(sparsity * len(together)))
+    limit = np.partition(together, place)[place]
+    return [min(MOST, float(np.mean(each < limit))) for each in sizes]
 
 
-def _relative(weight: Weight) -> np.ndarray:
-    """Return magnitudes relative to the root mean square."""
+def _relative(weight: Weight) -> NDArray[np.float32]:
+    """Return magnitudes relative to the root mean square, shape (elements,)."""
     values = np.abs(weight.load().astype(np.float32).reshape(-1))
-    strength = float(np.sqrt(np.mean(np.square(values, dtype=np.float64))))
-    return values / np.float32(strength or 1.0)
+    strength = np.sqrt(np.mean(np.square(values, dtype=np.float64))) or 1.0
+    relative: NDArray[np.float32] = values / np.float32(strength)
+    return relative

@@ -14,6 +14,7 @@ from onnxcomp.stores import FOLDING_LIMIT
 from passes.prune.calibrating import Pruner
 from passes.prune.levels import by_magnitude, by_threshold
 from passes.prune.masks import Pattern
+from passes.prune.sensing import by_sensitivity
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 
 LOWEST_OPSET = 11
 """The opset that has the operators of a decoding."""
+
+LEVELS_SHARE = 0.3
+"""Of the progress: for choosing the share of each weight."""
 
 TOO_LARGE = "is larger than 1 GiB, and ONNX Runtime folds nothing that large"
 
@@ -59,8 +63,9 @@ class Prune(Pass):
     scope: Annotated[
         Literal["auto", "tensor", "row", "global"],
         Field(
-            description="What loses the same share: each tensor; each output of it; or all "
-            "together, by scores relative to their tensor (global)."
+            description="What loses the share: each tensor; each output of it; all together, by "
+            "magnitudes relative to their tensor (global); or, with data, all together by what "
+            "each means for the outputs (auto; without, tensor)."
         ),
     ] = "auto"
     criterion: Annotated[
@@ -113,12 +118,13 @@ class Prune(Pass):
         raise_opset(model, LOWEST_OPSET)
         original = copy_model(model)
         weights, skipped = self._suitable(model)
-        levels = self._levels(weights)
+        levels = self._levels(model, weights, context.part(0, LEVELS_SHARE))
         criterion = self.criterion
         if criterion == "auto":
             criterion = "sparsegpt" if has_data else "magnitude"
         pruner = Pruner(levels, self._masks, criterion, self.sequential)
-        verdicts = pruner.run(model, original, weights, context)
+        begun = LEVELS_SHARE if self._senses(context) else 0.0
+        verdicts = pruner.run(model, original, weights, context.part(begun, 1))
         context.progress(1.0)
         return [*skipped, *verdicts]
 
@@ -149,12 +155,22 @@ class Prune(Pass):
             return "holds NaN or infinity"
         return None
 
-    def _levels(self, weights: Sequence[Weight]) -> dict[int, float]:
+    def _senses(self, context: Context) -> bool:
+        """Whether the share of each weight follows from what it means for the outputs."""
+        has_data = context.samples is not None or context.statistics is not None
+        is_free = self.threshold is None and self.pattern is None
+        return self.scope == "auto" and is_free and has_data
+
+    def _levels(
+        self, model: Model, weights: Sequence[Weight], context: Context
+    ) -> dict[int, float]:
         """Return the share of each weight that becomes zero."""
         if self.threshold is not None:
             shares = [by_threshold(weight, self.threshold) for weight in weights]
         elif self.scope == "global" and self.pattern is None:
             shares = by_magnitude(weights, self.sparsity)
+        elif self._senses(context):
+            shares = by_sensitivity(model, weights, self._masks, self.sparsity, context)
         else:
             shares = [self.sparsity] * len(weights)
         return {id(weight.tensor): share for weight, share in zip(weights, shares, strict=True)}

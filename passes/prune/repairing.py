@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from onnxcomp.recovery import Problem, best_repair, refit_on_support, takes_bias
-from passes.prune.masks import input_order, matrix_form
-from passes.prune.scoring import feedback_scores, input_scores, magnitude_scores
+from passes.prune.masks import input_order
+from passes.prune.scoring import Sweep, input_scores, magnitude_scores
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -82,7 +82,7 @@ def prune_weight(
 
     def candidates() -> Iterator[tuple[tuple[Floats, str], Floats]]:
         for target, how in targets:
-            mask = choose(layer, target, problem, aim)
+            mask = _choose(layer, target, problem, aim)
             if target is problem.weights:
                 plain = np.where(mask, target, 0.0)
                 yield (plain, f"{aim.criterion} mask"), plain
@@ -98,21 +98,13 @@ def prune_weight(
     return PrunedWeight(layer.form.to_tensor(found).astype(values.dtype), shift, how)
 
 
-def choose(
-    layer: Layer,
-    weights: Floats,
-    problem: Problem,
-    aim: Aim,
-) -> Mask:
+def _choose(layer: Layer, weights: Floats, problem: Problem, aim: Aim) -> Mask:
     """Return which weights of a layer stay, shape (groups, outputs, inputs)."""
-    form, order = matrix_form(layer), input_order(layer)
-    turned = form.to_matrices(layer.form.to_tensor(weights))
-    if aim.criterion == "magnitude":
-        scores = magnitude_scores(turned)
-    elif aim.criterion == "wanda":
-        scores = input_scores(turned, [each[np.ix_(order, order)] for each in problem.second])
-    else:
-        damped = [each[np.ix_(order, order)] for each in problem.damped]
-        scores = feedback_scores(turned, damped, aim.pattern, aim.sparsity)
-    mask = aim.pattern.keep(scores, aim.sparsity)
-    return layer.form.to_matrices(form.to_tensor(mask))
+    order = input_order(layer)
+    if aim.criterion == "sparsegpt":
+        return Sweep(problem.damped, aim.pattern, order).mask(weights, aim.sparsity)
+    is_wanda = aim.criterion == "wanda"
+    scores = input_scores(weights, problem.second) if is_wanda else magnitude_scores(weights)
+    kept = np.empty(weights.shape, bool)
+    kept[:, :, order] = aim.pattern.keep(scores[:, :, order], aim.sparsity)
+    return kept

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from itertools import combinations
 from math import comb
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from onnxcomp.recovery.feedback import Round
     from passes.prune.masks import Pattern
 
     Floats = NDArray[np.float64]
@@ -37,87 +38,104 @@ def magnitude_scores(weights: NDArray[np.floating]) -> Floats:
     return scores
 
 
-def input_scores(weights: NDArray[np.floating], seconds: Sequence[Floats]) -> Floats:
+def input_scores(weights: NDArray[np.floating], second: Floats) -> Floats:
     """Return the error that each weight makes alone.
 
     Wanda: Sun et al., "A simple and effective pruning approach for large language models", 2023.
 
     Args:
         weights: Shape (groups, outputs, inputs).
-        seconds: Second moments of the inputs, one a group.
+        second: Second moments of the inputs, shape (groups, inputs, inputs).
     """
-    strength = np.stack([np.diag(second) for second in seconds])
-    return magnitude_scores(weights) * strength[:, None]
+    return magnitude_scores(weights) * np.diagonal(second, axis1=1, axis2=2)[:, None]
 
 
-def feedback_scores(
-    weights: NDArray[np.floating], damped: Sequence[Floats], pattern: Pattern, sparsity: float
-) -> Floats:
-    """Return the error of each weight that those after it cannot make up for.
+class Sweep:
+    """Weights become zero input by input, and the inputs that are still to come make up for them.
 
-    Weights become zero input by input, where their score is below a limit, and the inputs that
-    are still to come make up for them (SparseGPT: Frantar and Alistarh, "SparseGPT: Massive
-    language models can be accurately pruned in one-shot", 2023). Of neighbours that are zero
-    together the error is that of all; of N:M the best choice for each group.
+    What becomes zero is what has a score below a limit: the error that those to come cannot make
+    up for (SparseGPT: Frantar and Alistarh, "SparseGPT: Massive language models can be accurately
+    pruned in one-shot", 2023). Of neighbours that become zero together that is the error of all;
+    of N:M the best choice of each group is taken.
 
     Args:
-        weights: Shape (groups, outputs, inputs).
-        damped: Damped second moments of the inputs, one a group.
-        pattern: Which are zero together.
-        sparsity: The share that becomes zero.
+        damped: Damped second moments of the inputs, one a group of outputs.
+        pattern: Which become zero together.
+        order: The inputs, neighbours of the pattern next to each other.
     """
-    inputs = weights.shape[2]
-    width = pattern.group or pattern.block
-    if inputs % width or (pattern.group and comb(width, pattern.kept) > MOST_CHOICES):
-        width = 1
-    sweeps = [Feedback(each, width) for each in damped]
-    if pattern.group and width > 1:
-        pairs = zip(weights, sweeps, strict=True)
-        return np.stack([_of_groups(one, feedback, pattern.kept) for one, feedback in pairs])
-    limit = np.zeros((len(weights), weights.shape[1]))
-    for _ in range(1 + ROUNDS):
-        trio = zip(weights, sweeps, limit, strict=True)
-        scores = np.stack([_of_inputs(one, feedback, width, low) for one, feedback, low in trio])
-        limit = _limits(scores, pattern, sparsity)
-    return scores
 
+    def __init__(
+        self, damped: Sequence[Floats], pattern: Pattern, order: NDArray[np.intp]
+    ) -> None:
+        width = pattern.group or pattern.block
+        is_large = pattern.group > 0 and comb(width, pattern.kept) > MOST_CHOICES
+        self._width = 1 if len(order) % width or is_large else width
+        self._pattern = pattern
+        self._order = order
+        self._feedbacks = [Feedback(each[np.ix_(order, order)], self._width) for each in damped]
 
-def _limits(scores: Floats, pattern: Pattern, sparsity: float) -> Floats:
-    """Return for each output the score below which a share of the weights lies."""
-    share = pattern.sparsity_of(sparsity)
-    if pattern.by_row:
-        return np.quantile(scores, share, axis=2)
-    return np.full(scores.shape[:2], np.quantile(scores, share))
+    def mask(self, weights: Floats, sparsity: float) -> NDArray[np.bool_]:
+        """Return which weights stay.
 
+        Args:
+            weights: Shape (groups, outputs, inputs).
+            sparsity: The share that becomes zero.
+        """
+        turned = weights[:, :, self._order]
+        scores, _ = self._run(turned, None)
+        for _ in range(0 if self._chooses else ROUNDS):
+            scores, _ = self._run(turned, self._limits(scores, sparsity))
+        kept = np.empty(weights.shape, bool)
+        kept[:, :, self._order] = self._pattern.keep(scores, sparsity)
+        return kept
 
-def _of_inputs(weights: Floats, feedback: Feedback, width: int, limit: Floats) -> Floats:
-    """Return the scores when what lies below a limit, shape (outputs,), becomes zero."""
-    found: list[Singles] = []
+    def pruned(self, weights: Floats, sparsity: float) -> Floats:
+        """Return weights of which about that share became zero, and the others made up for it."""
+        turned = weights[:, :, self._order]
+        scores, found = self._run(turned, None)
+        if not self._chooses:
+            _, found = self._run(turned, self._limits(scores, sparsity))
+        result = np.empty(weights.shape)
+        result[:, :, self._order] = found
+        return result
 
-    def rounded(columns: Singles, metric: Singles) -> Singles:
-        error = np.square(metric @ columns).sum(axis=0) / width
-        found.extend([error] * width)
-        return np.where(error < limit, np.float32(0), columns)
+    @property
+    def _chooses(self) -> bool:
+        """Whether the best choice of each group is taken, and not what is below a limit."""
+        return self._pattern.group > 0 and self._width > 1
 
-    feedback.round(weights, rounded)
-    scores = np.empty(weights.shape)
-    scores[:, feedback.order] = np.stack(found, axis=1)
-    return scores
+    def _limits(self, scores: Floats, sparsity: float) -> Floats:
+        """Return for each output the score below which a share of the weights lies."""
+        share = self._pattern.sparsity_of(sparsity)
+        if self._pattern.by_row:
+            limits: Floats = np.quantile(scores, share, axis=2)
+            return limits
+        return np.full(scores.shape[:2], np.quantile(scores, share))
 
+    def _run(self, turned: Floats, limits: Floats | None) -> tuple[Floats, Floats]:
+        """Return the scores, and the weights afterwards; without limits nothing becomes zero."""
+        scores, results = np.empty(turned.shape), np.empty(turned.shape)
+        for group, feedback in enumerate(self._feedbacks):
+            found: list[NDArray[Any]] = []
+            limit = None if limits is None else limits[group]
+            results[group] = feedback.round(turned[group], self._rounding(limit, found))
+            scores[group][:, feedback.order] = np.stack(found, axis=1)
+        return scores, results
 
-def _of_groups(weights: Floats, feedback: Feedback, kept: int) -> Floats:
-    """Return 1 for the inputs of each group that should stay, and 0 for the others."""
-    found: list[NDArray[np.bool_]] = []
+    def _rounding(self, limit: Floats | None, found: list[NDArray[Any]]) -> Round:
+        """Return what makes columns zero and notes the score of each."""
 
-    def rounded(columns: Singles, metric: Singles) -> Singles:
-        done, stays = _best_of_group(columns, metric, kept)
-        found.extend(stays)
-        return done
+        def below(columns: Singles, metric: Singles) -> Singles:
+            error = np.square(metric @ columns).sum(axis=0) / self._width
+            found.extend([error] * self._width)
+            return columns if limit is None else np.where(error < limit, np.float32(0), columns)
 
-    feedback.round(weights, rounded)
-    scores = np.empty(weights.shape)
-    scores[:, feedback.order] = np.stack(found, axis=1)
-    return scores
+        def of_group(columns: Singles, metric: Singles) -> Singles:
+            done, stays = _best_of_group(columns, metric, self._pattern.kept)
+            found.extend(stays)
+            return done
+
+        return of_group if self._chooses else below
 
 
 def _best_of_group(
