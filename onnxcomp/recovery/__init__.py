@@ -11,6 +11,7 @@ from onnxcomp.recovery.refits import (
     refit_codebook,
     refit_on_support,
     refit_scales,
+    support_of,
 )
 from onnxcomp.recovery.sensitivity import output_errors
 from onnxcomp.recovery.sequence import repair_at_once, repair_in_sequence
@@ -31,5 +32,6 @@ __all__ = [
     "refit_scales",
     "repair_at_once",
     "repair_in_sequence",
+    "support_of",
     "takes_bias",
 ]

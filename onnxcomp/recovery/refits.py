@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.linalg import LinAlgError
 from scipy.linalg import cho_factor, cho_solve, solve
 
 if TYPE_CHECKING:
@@ -20,6 +21,9 @@ PENALTIES = (0.01, 0.1, 1.0)
 NARROWEST, WIDEST = 0.5, 2.0
 """What a gain may be."""
 
+PRUNED = 0.05
+"""The share of zeros that is no chance."""
+
 MOST_PRODUCTS = 1 << 31
 """Of numbers, in all supports: above that, normal equations are not factorised one by one."""
 
@@ -30,6 +34,15 @@ MOST_ROUNDS = 100
 
 DEAD = 1e-6
 """Deviation of a channel, in its own unit, that is none."""
+
+
+def support_of(weights: NDArray[np.floating]) -> NDArray[np.bool_] | None:
+    """Return which weights differ from zero, where so many do not that they were pruned.
+
+    What rounds such weights keeps their zeros, which is what makes them small.
+    """
+    support: NDArray[np.bool_] = weights != 0
+    return support if np.count_nonzero(support) < (1 - PRUNED) * support.size else None
 
 
 def refit_on_support(target: Floats, support: NDArray[np.bool_], damped: Floats) -> Floats:
@@ -51,8 +64,12 @@ def refit_on_support(target: Floats, support: NDArray[np.bool_], damped: Floats)
     right = target @ damped
     for place, pattern in enumerate(patterns):
         kept, rows = np.flatnonzero(pattern), np.flatnonzero(rows_of.reshape(-1) == place)
-        if kept.size:
-            factor = cho_factor(damped[np.ix_(kept, kept)])
+        try:
+            factor = cho_factor(damped[np.ix_(kept, kept)]) if kept.size else None
+        except LinAlgError:
+            # Rounding is all that is left of columns that hardly vary beside their mean.
+            return _by_conjugate_gradients(target, support, damped)
+        if factor is not None:
             result[np.ix_(rows, kept)] = cho_solve(factor, right[np.ix_(rows, kept)].T).T
     return result
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from onnxcomp.recovery import Feedback, Problem, best_repair, takes_bias
+from onnxcomp.recovery import Feedback, Problem, best_repair, support_of, takes_bias
 from passes.cluster.recoding import Grid
 
 if TYPE_CHECKING:
@@ -72,12 +72,13 @@ def _candidates(
     if grid.width is None:
         return
     feedbacks = [Feedback(damped, grid.width) for damped in problem.damped]
-    yield grid.recode(problem.weights, feedbacks), "error feedback"
+    support = support_of(problem.weights)
+    yield grid.recode(problem.weights, feedbacks, support), "error feedback"
     if paired:
-        target = problem.target()
+        target = problem.target(support)
         again = code(layer.form.to_tensor(target).astype(values.dtype))
         grid = Grid(again, layer.form, values.dtype)
-        found = grid.recode(target, feedbacks)
+        found = grid.recode(target, feedbacks, support)
         yield found, "error feedback after refit"
         refitted = grid.refit(found, target, problem.second)
         if refitted is not None:

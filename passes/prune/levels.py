@@ -40,6 +40,5 @@ def by_magnitude(weights: Sequence[Weight], sparsity: float) -> list[float]:
 def _relative(weight: Weight) -> NDArray[np.float32]:
     """Return magnitudes relative to the root mean square, shape (elements,)."""
     values = np.abs(weight.load().astype(np.float32).reshape(-1))
-    strength = np.sqrt(np.mean(np.square(values, dtype=np.float64))) or 1.0
-    relative: NDArray[np.float32] = values / np.float32(strength)
-    return relative
+    strength = float(np.sqrt(np.mean(np.square(values, dtype=np.float64))))
+    return (values / (strength or 1.0)).astype(np.float32)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from onnxcomp.stores import AffineStore, Codebook, store_codes
+from onnxcomp.stores import AffineStore, Codebook, leave_out_zeros, store_codes
 from passes.quantize.forms import CODEBOOKS, WEIGHT_TYPES, Form
 from passes.quantize.weight_grids import WeightGrid, block_grid, channel_grid
 
@@ -60,7 +60,7 @@ class Coding:
         is_dequantized = form in {Form.INTEGER, Form.BLOCKS}
         # ONNX Runtime finds no integer kernel for a Gemm whose weight does not name its zero.
         has_zero_point = form is Form.INTEGER and "Gemm" in weight.op_types
-        return AffineStore(
+        store = AffineStore(
             weight.shape,
             weight.dtype,
             codes.astype(kind.dtype),
@@ -71,6 +71,7 @@ class Coding:
             block_size=grid.block_size,
             is_dequantized=is_dequantized,
         )
+        return leave_out_zeros(store) if form is Form.FOLDED else store
 
     def shrinks(self, weight: Weight, form: Form) -> bool:
         """Whether a weight takes fewer bytes in a form whose layers compute with integers."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from onnxcomp.recovery import Feedback, Problem, best_repair, takes_bias
+from onnxcomp.recovery import Feedback, Problem, best_repair, support_of, takes_bias
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -71,13 +71,14 @@ def _candidates(
     grid = make(values)
     yield grid, grid.codes(values), "nearest codes"
     feedbacks = [Feedback(damped) for damped in problem.damped]
-    codes = grid.fed_back(problem.weights, layer.form, feedbacks)
+    support = support_of(problem.weights)
+    codes = grid.fed_back(problem.weights, layer.form, feedbacks, support)
     if codes is None:
         return
     yield grid, codes, "error feedback"
     if paired:
-        target = problem.target()
+        target = problem.target(support)
         grid = make(layer.form.to_tensor(target).astype(values.dtype))
-        codes = grid.fed_back(target, layer.form, feedbacks)
+        codes = grid.fed_back(target, layer.form, feedbacks, support)
         if codes is not None:
             yield grid, codes, "error feedback after refit"
