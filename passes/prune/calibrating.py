@@ -43,6 +43,7 @@ class Pruner:
         pattern: Which become zero together.
         criterion: By what it is chosen which, where there is data.
         sequential: Whether each layer is repaired for what those before now give.
+        steps: Steps in which each layer is pruned, with a fit of what is left after each.
 
     Attributes:
         found: The verdicts, by the identity of the weight's constant.
@@ -53,6 +54,7 @@ class Pruner:
     pattern: Pattern
     criterion: Criterion
     sequential: bool
+    steps: int
     found: dict[int, Verdict] = field(default_factory=dict)
     tables: defaultdict[str, set[tuple[object, ...]]] = field(
         default_factory=lambda: defaultdict(set)
@@ -130,7 +132,7 @@ class Pruner:
         if inputs.fit is None:
             self.found[key] = _without_data(verdict, "no sample runs its layer")
             return
-        aim = Aim(self.criterion, self.pattern, self.levels[key])
+        aim = Aim(self.criterion, self.pattern, self.levels[key], self.steps)
         pruned = prune_weight(layer, values, inputs, aim)
         present = self.tables[weight.function]
         store = sparse_store(weight, pruned.values, present)

@@ -82,6 +82,15 @@ class Prune(Pass):
         bool,
         Field(description="With data, repair layers one after the other, each for its input."),
     ] = True
+    steps: Annotated[
+        int,
+        Field(
+            ge=1,
+            le=16,
+            description="With data, prune each layer in so many steps, its weights fitted anew "
+            "after each.",
+        ),
+    ] = 1
     min_elements: Annotated[
         int, Field(ge=1, description="Leave tensors with fewer elements alone.")
     ] = 256
@@ -94,6 +103,8 @@ class Prune(Pass):
         del context
         if self.threshold is not None and self.pattern is not None:
             raise OptionError(f"{self.name}: threshold and pattern exclude each other; give one")
+        if self.pattern is not None and self.block > 1:
+            raise OptionError(f"{self.name}: pattern and block exclude each other; give one")
         if self.pattern is not None:
             kept, group = map(int, self.pattern.split(":"))
             if not 0 < kept < group:
@@ -122,7 +133,9 @@ class Prune(Pass):
         criterion = self.criterion
         if criterion == "auto":
             criterion = "sparsegpt" if has_data else "magnitude"
-        pruner = Pruner(levels, self._masks, criterion, self.sequential)
+        # Of N:M there are no steps: every group has its zeros at once.
+        steps = self.steps if self.pattern is None else 1
+        pruner = Pruner(levels, self._masks, criterion, self.sequential, steps)
         begun = LEVELS_SHARE if self._senses(context) else 0.0
         verdicts = pruner.run(model, original, weights, context.part(begun, 1))
         context.progress(1.0)

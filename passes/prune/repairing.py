@@ -12,7 +12,7 @@ from passes.prune.masks import input_order
 from passes.prune.scoring import Sweep, input_scores, magnitude_scores
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from numpy.typing import NDArray
 
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from passes.prune.masks import Mask, Pattern
 
     Floats = NDArray[np.float64]
+    Choose = Callable[[Floats, float], Mask]
+    """Says which weights stay, given them and the share that becomes zero."""
 
 Criterion = Literal["magnitude", "wanda", "sparsegpt"]
 
@@ -32,11 +34,13 @@ class Aim:
         criterion: By what it is chosen which elements stay.
         pattern: Which become zero together.
         sparsity: The share that becomes zero.
+        steps: Steps in which it becomes so, with a fit of what is left after each.
     """
 
     criterion: Criterion
     pattern: Pattern
     sparsity: float
+    steps: int = 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,35 +80,44 @@ def prune_weight(
     assert moments is not None  # noqa: S101 - the caller has looked
     weights = layer.form.to_matrices(values)
     problem = Problem.of(weights, moments, shifts=all(takes_bias(use) for use in layer.uses))
-    targets = [(problem.weights, "least squares")]
-    if moments.paired:
-        targets.append((problem.target(), "least squares for what the layer gets"))
+    choose = _chooser(layer, problem, aim)
 
     def candidates() -> Iterator[tuple[tuple[Floats, str], Floats]]:
-        for target, how in targets:
-            mask = _choose(layer, target, problem, aim)
-            if target is problem.weights:
-                plain = np.where(mask, target, 0.0)
-                yield (plain, f"{aim.criterion} mask"), plain
-            fitted = np.stack(
-                [
-                    refit_on_support(*each)
-                    for each in zip(target, mask, problem.damped, strict=True)
-                ]
-            )
-            yield (fitted, f"{aim.criterion} mask, {how}"), fitted
+        mask = choose(problem.weights, aim.sparsity)
+        plain = np.where(mask, problem.weights, 0.0)
+        yield (plain, f"{aim.criterion} mask"), plain
+        fitted = _fitted(problem, problem.weights, choose, aim)
+        yield (fitted, f"{aim.criterion} mask, least squares"), fitted
+        if moments.paired:
+            fitted = _fitted(problem, problem.target(), choose, aim)
+            yield (fitted, f"{aim.criterion} mask, least squares for what the layer gets"), fitted
 
     (found, how), shift = best_repair(problem, candidates(), inputs.held_out)
     return PrunedWeight(layer.form.to_tensor(found).astype(values.dtype), shift, how)
 
 
-def _choose(layer: Layer, weights: Floats, problem: Problem, aim: Aim) -> Mask:
-    """Return which weights of a layer stay, shape (groups, outputs, inputs)."""
+def _fitted(problem: Problem, target: Floats, choose: Choose, aim: Aim) -> Floats:
+    """Prune weights in steps, most in the first ones, and fit what is left after each."""
+    found = target
+    for step in range(1, aim.steps + 1):
+        # Zhu and Gupta, "To prune, or not to prune", 2017.
+        share = aim.sparsity * (1 - (1 - step / aim.steps) ** 3)
+        parts = zip(target, choose(found, share), problem.damped, strict=True)
+        found = np.stack([refit_on_support(*part) for part in parts])
+    return found
+
+
+def _chooser(layer: Layer, problem: Problem, aim: Aim) -> Choose:
+    """Return what says which weights of a layer stay."""
     order = input_order(layer)
     if aim.criterion == "sparsegpt":
-        return Sweep(problem.damped, aim.pattern, order).mask(weights, aim.sparsity)
-    is_wanda = aim.criterion == "wanda"
-    scores = input_scores(weights, problem.second) if is_wanda else magnitude_scores(weights)
-    kept = np.empty(weights.shape, bool)
-    kept[:, :, order] = aim.pattern.keep(scores[:, :, order], aim.sparsity)
-    return kept
+        return Sweep(problem.damped, aim.pattern, order).mask
+
+    def choose(weights: Floats, sparsity: float) -> Mask:
+        is_wanda = aim.criterion == "wanda"
+        scores = input_scores(weights, problem.second) if is_wanda else magnitude_scores(weights)
+        kept = np.empty(weights.shape, bool)
+        kept[:, :, order] = aim.pattern.keep(scores[:, :, order], sparsity)
+        return kept
+
+    return choose
