@@ -27,7 +27,7 @@ PRUNED = 0.05
 MOST_PRODUCTS = 1 << 31
 """Of numbers, in all supports: above that, normal equations are not factorised one by one."""
 
-NEGLIGIBLE = 1e-9
+NEGLIGIBLE = 1e-7
 """What is left of the residual, in strengths, relative to what the outputs are."""
 
 MOST_ROUNDS = 100
