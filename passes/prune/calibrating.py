@@ -33,6 +33,9 @@ if TYPE_CHECKING:
     from passes.prune.masks import Pattern
     from passes.prune.repairing import Criterion
 
+WORTHWHILE = 0.9
+"""The largest share of its bytes that a weight may take afterwards; else it stays as it is."""
+
 
 @dataclass(eq=False)
 class Pruner:
@@ -89,10 +92,12 @@ class Pruner:
         present = self.tables[weight.function]
         store = sparse_store(weight, pruned, present)
         before = weight.tensor.nbytes
-        if store is None or store.added_bytes(present) >= before:
-            zeros = sparsity_of(pruned)
-            return skip(weight, f"would not be smaller for {zeros:.0%} zeros")
-        after = store.added_bytes(present)
+        after = before if store is None else store.added_bytes(present)
+        if store is None or after > WORTHWHILE * before:
+            zeros = f"{sparsity_of(pruned):.0%} zeros"
+            return skip(
+                weight, f"would hardly be smaller for {zeros} ({before} bytes, {after} stored)"
+            )
         present.update(store.tables)
         weight.tensor.values = StoreValues(store)
         how = f"{sparsity_of(pruned):.1%} zeros by magnitude"
