@@ -8,7 +8,7 @@ from quantizing import CONVNET, IMAGES, quantized
 
 from onnxcomp import Context, load_model
 from onnxcomp.graph import model_proto
-from passes import Cluster, Simplify
+from passes import Cluster, Prune, Simplify
 
 FOLDER = Path(__file__).parents[1] / "golden"
 
@@ -32,6 +32,7 @@ def listing(graph, indent=""):
         (Cluster(bits=4), "tied"),
         (Cluster(bits=4), "if_bodies"),
         (Simplify(), "convnet"),
+        (Prune(), "mlp"),
     ],
     ids=str,
 )
