@@ -75,17 +75,22 @@ def refit_on_support(target: Floats, support: NDArray[np.bool_], damped: Floats)
 
 
 def _by_conjugate_gradients(target: Floats, support: NDArray[np.bool_], damped: Floats) -> Floats:
-    """Solve the normal equations of every output to `NEGLIGIBLE`, preconditioned by strength."""
-    strength = np.diag(damped)
-    found = np.where(support, target, 0.0)
-    residual = np.where(support, (target - found) @ damped, 0.0)
+    """Solve the normal equations of every output to `NEGLIGIBLE`, preconditioned by strength.
+
+    What is left over is found in float64, and made up for in float32.
+    """
+    damped = damped / np.diag(damped).mean()
+    start = np.where(support, target, 0.0)
+    missed = np.where(support, (target - start) @ damped, 0.0)
+    enough = NEGLIGIBLE * np.sum(target * (target @ damped), axis=1, keepdims=True)
+    strength, second = np.diag(damped).astype(np.float32), damped.astype(np.float32)
+    residual, found = missed.astype(np.float32), np.zeros(target.shape, np.float32)
     direction = residual / strength
     power = np.sum(residual * direction, axis=1, keepdims=True)
-    enough = NEGLIGIBLE * np.sum(target * (target @ damped), axis=1, keepdims=True)
     for _ in range(MOST_ROUNDS):
         if np.all(power <= enough):
             break
-        seen = np.where(support, direction @ damped, 0.0)
+        seen = np.where(support, direction @ second, np.float32(0))
         curvature = np.sum(direction * seen, axis=1, keepdims=True)
         step = np.divide(power, curvature, where=curvature > 0, out=np.zeros_like(power))
         found += step * direction
@@ -94,7 +99,7 @@ def _by_conjugate_gradients(target: Floats, support: NDArray[np.bool_], damped: 
         before, power = power, np.sum(residual * steepest, axis=1, keepdims=True)
         turn = np.divide(power, before, where=before > 0, out=np.zeros_like(power))
         direction = steepest + turn * direction
-    return found
+    return start + found
 
 
 def refit_scales(target: Floats, rounded: Floats, second: Floats) -> Floats:

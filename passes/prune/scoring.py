@@ -15,7 +15,7 @@ import numpy as np
 from onnxcomp.recovery import Feedback
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -89,15 +89,15 @@ class Sweep:
         kept[:, :, self._order] = self._pattern.keep(scores, sparsity)
         return kept
 
-    def pruned(self, weights: Floats, sparsity: float) -> Floats:
-        """Return weights of which about that share became zero, and the others made up for it."""
+    def pruned(self, weights: Floats, shares: Sequence[float]) -> Iterator[Floats]:
+        """Yield weights of which about each share became zero, and the others made up for it."""
         turned = weights[:, :, self._order]
-        scores, found = self._run(turned, None)
-        if not self._chooses:
-            _, found = self._run(turned, self._limits(scores, sparsity))
-        result = np.empty(weights.shape)
-        result[:, :, self._order] = found
-        return result
+        scores, _ = self._run(turned, None)
+        for share in shares:
+            _, found = self._run(turned, self._limits(scores, share))
+            result = np.empty(weights.shape)
+            result[:, :, self._order] = found
+            yield result
 
     @property
     def _chooses(self) -> bool:

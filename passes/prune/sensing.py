@@ -124,8 +124,7 @@ def _curve(
     none = np.zeros(part.weights.shape[:2])
     sweep = Sweep(problem.damped, pattern, input_order(layer))
     errors = []
-    for share in shares:
-        found = sweep.pruned(part.weights, share) if share else part.weights
+    for found in sweep.pruned(part.weights, shares):
         if inputs.held_out is None:
             errors.append(part.error(found))
         else:
@@ -144,5 +143,5 @@ def _probe(
         return np.where(form.to_tensor(mask), values, values.dtype.type(0))
     problem = Problem.of(layer.form.to_matrices(values), inputs.fit, shifts=False)
     sweep = Sweep(problem.damped, pattern, input_order(layer))
-    found = sweep.pruned(problem.weights, sparsity)
+    (found,) = sweep.pruned(problem.weights, [sparsity])
     return layer.form.to_tensor(found).astype(values.dtype)
