@@ -2,10 +2,11 @@
 
 from passes.cluster import Cluster
 from passes.expand import Expand
+from passes.prune import Prune
 from passes.prune_channels import PruneChannels
 from passes.quantize import Quantize
 from passes.simplify import Simplify
 
-ALL = (Cluster, Expand, PruneChannels, Quantize, Simplify)
+ALL = (Cluster, Expand, Prune, PruneChannels, Quantize, Simplify)
 
-__all__ = ["ALL", "Cluster", "Expand", "PruneChannels", "Quantize", "Simplify"]
+__all__ = ["ALL", "Cluster", "Expand", "Prune", "PruneChannels", "Quantize", "Simplify"]

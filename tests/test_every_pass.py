@@ -4,10 +4,11 @@ import pytest
 
 from onnxcomp.pipeline import available_passes
 from onnxcomp.testing import checks, small_models
-from passes import Cluster, PruneChannels, Quantize
+from passes import Cluster, Prune, PruneChannels, Quantize
 
-# What auto takes is decided by timing, so that two runs need not give the same bytes.
-CONFIGURED = {"quantize": Quantize(mode="static")}
+# What auto takes is decided by timing, so that two runs need not give the same bytes; and how far
+# auto prunes one weight, by all others, so that to exclude one may change another.
+CONFIGURED = {"quantize": Quantize(mode="static"), "prune": Prune(scope="tensor")}
 
 FORMS = (
     Quantize(mode="dynamic"),
@@ -17,6 +18,8 @@ FORMS = (
     Cluster(bits=5, granularity="group", entries="int8"),
     Cluster(clusters=6, share="model", entries="float16", depthwise=True),
     PruneChannels(ratio=0.5, criterion="activation", round_to=1),
+    Prune(pattern="2:4", depthwise=True),
+    Prune(sparsity=0.9, block=4, steps=2, scope="row"),
 )
 FEWER = [
     model
@@ -31,7 +34,11 @@ EVERY_CHECK = [
     for name, cls in available_passes().items()
     for check in checks(CONFIGURED.get(name) or cls(), UNQUANTIZED if name == "quantize" else ())
 ]
+TOGETHER = [
+    (Prune.name, check) for check in checks(Prune(), FEWER) if "selection" not in str(check)
+]
 FORM_CHECKS = [(place, check) for place, form in enumerate(FORMS) for check in checks(form, FEWER)]
+FORM_CHECKS += TOGETHER
 
 
 @pytest.mark.parametrize("check", EVERY_CHECK, ids=str)

@@ -119,8 +119,11 @@ def _tree(
     nodes: dict[int, Node] = {}
     indices: dict[int, Tensor] = {}
     leaves: dict[int, Leaf] = {}
+    operations: dict[int, Operation] = {}
 
     def walk(node: Node, depth: int) -> Expression | None:
+        if id(node) in operations:
+            return operations[id(node)]
         if depth > DEEPEST or len(node.outputs) != 1:
             return None
         nodes[id(node)] = node
@@ -134,7 +137,8 @@ def _tree(
             (name, tuple(value) if isinstance(value, list) else value)
             for name, value in node.attrs.items()
         )
-        return Operation(node.op, tuple(inputs), attributes)
+        operations[id(node)] = Operation(node.op, tuple(inputs), attributes)
+        return operations[id(node)]
 
     def read(tensor: Tensor, depth: int) -> Expression | None:
         if isinstance(tensor, Constant):

@@ -9,7 +9,7 @@ import onnx
 
 from onnxcomp.graph.lifting import PREFIX, ROWS
 from onnxcomp.graph.messages import copy_without
-from onnxcomp.stores import MARK, Indices, Leaf, Operation, is_shared
+from onnxcomp.stores import MARK, Indices, Leaf, Operation, SparseStore, is_shared
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -110,6 +110,7 @@ class Decoder:
 
         The codes take the weight's name.
         """
+        assert not isinstance(store, SparseStore)  # noqa: S101 - it decodes no rows
         table, indices = reader.input
         tree = store.row_expression(indices_rank)
         nodes = self._nodes(tree, reader.output[0], indices, table)
@@ -121,6 +122,7 @@ class Decoder:
         self, tree: Expression, output: str, indices: str | None, table: str | None
     ) -> list[onnx.NodeProto]:
         nodes: list[onnx.NodeProto] = []
+        results: dict[int, str] = {}
         # What the given indices gather first are the codes; scales may come after them.
         named = [] if table is None else [table]
 
@@ -131,6 +133,8 @@ class Decoder:
             if isinstance(expression, Leaf):
                 pool = self._shared if expression.shared else self._own
                 return pool.name_of(expression, name)
+            if id(expression) in results:
+                return results[id(expression)]
             inputs = []
             for each in expression.inputs:
                 is_table = _gathers_rows(expression) and isinstance(each, Leaf)
@@ -143,6 +147,7 @@ class Decoder:
                 if known is not result:
                     return known
             nodes.append(expression.to_proto(inputs, result))
+            results[id(expression)] = result
             return result
 
         write(tree, None)

@@ -1,6 +1,7 @@
 """Repairs that any pass calls: what a change of weights costs, and what makes up for it."""
 
 from onnxcomp.recovery.bias import add_bias, bias_bytes, takes_bias
+from onnxcomp.recovery.choosing import best_repair
 from onnxcomp.recovery.feedback import Feedback, damp
 from onnxcomp.recovery.measuring import held_out_error
 from onnxcomp.recovery.problems import Problem
@@ -10,6 +11,7 @@ from onnxcomp.recovery.refits import (
     refit_codebook,
     refit_on_support,
     refit_scales,
+    support_of,
 )
 from onnxcomp.recovery.sensitivity import output_errors
 from onnxcomp.recovery.sequence import repair_at_once, repair_in_sequence
@@ -18,6 +20,7 @@ __all__ = [
     "Feedback",
     "Problem",
     "add_bias",
+    "best_repair",
     "bias_bytes",
     "damp",
     "gain_and_shift",
@@ -29,5 +32,6 @@ __all__ = [
     "refit_scales",
     "repair_at_once",
     "repair_in_sequence",
+    "support_of",
     "takes_bias",
 ]

@@ -76,11 +76,26 @@ class Feedback:
         self._order = (first + np.arange(width)).reshape(-1)
         self._factor = _inverse_factor(damped[np.ix_(self._order, self._order)])
 
-    def round(self, weights: Floats, rounded: Round) -> Singles:
-        """Return weights rounded, shape (outputs, inputs)."""
+    @property
+    def order(self) -> NDArray[np.intp]:
+        """The columns in the order in which they are rounded."""
+        return self._order
+
+    def round(
+        self, weights: Floats, rounded: Round, support: NDArray[np.bool_] | None = None
+    ) -> Singles:
+        """Return weights rounded, shape (outputs, inputs).
+
+        Args:
+            weights: The weights, likewise.
+            rounded: Rounds a few columns.
+            support: Which weights may differ from zero, likewise; None for all. What is left of
+                the others is error that those to come make up for.
+        """
         width, factor = self._width, self._factor
         left = np.ascontiguousarray(weights.T[self._order], np.float32)
         result = np.empty_like(left)
+        stays = None if support is None else support.T[self._order]
         for start in range(0, len(left), BLOCK):
             block = left[start : start + BLOCK]
             stop = start + len(block)
@@ -90,6 +105,8 @@ class Feedback:
                 part, later = slice(place, place + width), slice(place + width, None)
                 metric = np.linalg.inv(upper[part, part]).T
                 done = rounded(block[part], metric)
+                if stays is not None:
+                    done = np.where(stays[start:stop][part], done, np.float32(0))
                 result[start:stop][part] = done
                 errors[part] = metric @ (block[part] - done)
                 block[later] -= upper[part, later].T @ errors[part]

@@ -11,6 +11,7 @@ from numpy.linalg import LinAlgError
 from scipy.linalg import cho_factor, cho_solve
 
 from onnxcomp.recovery.feedback import damp
+from onnxcomp.recovery.refits import refit_on_support
 
 if TYPE_CHECKING:
     from typing import Self
@@ -79,11 +80,14 @@ class Problem:
         """The second moments, safe to invert."""
         return [damp(second, self.count) for second in self.second]
 
-    def target(self) -> Floats:
+    def target(self, support: NDArray[np.bool_] | None = None) -> Floats:
         """Return the weights that are best for x, shape (groups, outputs, inputs).
 
         They are W (C + D - H) / D for the cross moment C, the second moment H and its damped form
         D: least squares with a ridge that holds on to W where the columns say little.
+
+        Args:
+            support: Which weights may differ from zero, likewise; None for all.
         """
         result = np.empty_like(self.weights)
         for group, (weights, damped) in enumerate(zip(self.weights, self.damped, strict=True)):
@@ -94,6 +98,8 @@ class Problem:
             except LinAlgError:
                 # Rounding is all that is left of columns that hardly vary beside their mean.
                 result[group] = weights
+            if support is not None:
+                result[group] = refit_on_support(result[group], support[group], damped)
         return result
 
     def shift(self, found: NDArray[np.floating]) -> Floats:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.linalg import LinAlgError
 from scipy.linalg import cho_factor, cho_solve, solve
 
 if TYPE_CHECKING:
@@ -20,8 +21,28 @@ PENALTIES = (0.01, 0.1, 1.0)
 NARROWEST, WIDEST = 0.5, 2.0
 """What a gain may be."""
 
+PRUNED = 0.05
+"""The share of zeros that is no chance."""
+
+MOST_PRODUCTS = 1 << 31
+"""Of numbers, in all supports: above that, normal equations are not factorised one by one."""
+
+NEGLIGIBLE = 1e-7
+"""What is left of the residual, in strengths, relative to what the outputs are."""
+
+MOST_ROUNDS = 100
+
 DEAD = 1e-6
 """Deviation of a channel, in its own unit, that is none."""
+
+
+def support_of(weights: NDArray[np.floating]) -> NDArray[np.bool_] | None:
+    """Return which weights differ from zero, where so many do not that they were pruned.
+
+    What rounds such weights keeps their zeros, which is what makes them small.
+    """
+    support: NDArray[np.bool_] = weights != 0
+    return support if np.count_nonzero(support) < (1 - PRUNED) * support.size else None
 
 
 def refit_on_support(target: Floats, support: NDArray[np.bool_], damped: Floats) -> Floats:
@@ -29,22 +50,56 @@ def refit_on_support(target: Floats, support: NDArray[np.bool_], damped: Floats)
 
     For each output it solves the normal equations of the inputs that are left (Kwon et al., "A
     fast post-training pruning framework for transformers", 2022). Outputs with the same support
-    are solved together.
+    are solved together; many supports of many inputs by conjugate gradients, all outputs at once.
 
     Args:
         target: The best weights without a support, shape (outputs, inputs).
         support: Which may differ from zero, likewise.
         damped: A damped second moment, shape (inputs, inputs).
     """
+    patterns, rows_of = np.unique(support, axis=0, return_inverse=True)
+    if len(patterns) * len(damped) ** 3 > MOST_PRODUCTS:
+        return _by_conjugate_gradients(target, support, damped)
     result = np.zeros_like(target)
     right = target @ damped
-    patterns, rows_of = np.unique(support, axis=0, return_inverse=True)
     for place, pattern in enumerate(patterns):
         kept, rows = np.flatnonzero(pattern), np.flatnonzero(rows_of.reshape(-1) == place)
-        if kept.size:
-            factor = cho_factor(damped[np.ix_(kept, kept)])
+        try:
+            factor = cho_factor(damped[np.ix_(kept, kept)]) if kept.size else None
+        except LinAlgError:
+            # Rounding is all that is left of columns that hardly vary beside their mean.
+            return _by_conjugate_gradients(target, support, damped)
+        if factor is not None:
             result[np.ix_(rows, kept)] = cho_solve(factor, right[np.ix_(rows, kept)].T).T
     return result
+
+
+def _by_conjugate_gradients(target: Floats, support: NDArray[np.bool_], damped: Floats) -> Floats:
+    """Solve the normal equations of every output to `NEGLIGIBLE`, preconditioned by strength.
+
+    What is left over is found in float64, and made up for in float32.
+    """
+    damped = damped / np.diag(damped).mean()
+    start = np.where(support, target, 0.0)
+    missed = np.where(support, (target - start) @ damped, 0.0)
+    enough = NEGLIGIBLE * np.sum(target * (target @ damped), axis=1, keepdims=True)
+    strength, second = np.diag(damped).astype(np.float32), damped.astype(np.float32)
+    residual, found = missed.astype(np.float32), np.zeros(target.shape, np.float32)
+    direction = residual / strength
+    power = np.sum(residual * direction, axis=1, keepdims=True)
+    for _ in range(MOST_ROUNDS):
+        if np.all(power <= enough):
+            break
+        seen = np.where(support, direction @ second, np.float32(0))
+        curvature = np.sum(direction * seen, axis=1, keepdims=True)
+        step = np.divide(power, curvature, where=curvature > 0, out=np.zeros_like(power))
+        found += step * direction
+        residual -= step * seen
+        steepest = residual / strength
+        before, power = power, np.sum(residual * steepest, axis=1, keepdims=True)
+        turn = np.divide(power, before, where=before > 0, out=np.zeros_like(power))
+        direction = steepest + turn * direction
+    return start + found
 
 
 def refit_scales(target: Floats, rounded: Floats, second: Floats) -> Floats:

@@ -18,6 +18,7 @@ import onnx
 
 from onnxcomp.stores import expression as ex
 from onnxcomp.stores.packing import digit_table, digits_per_byte, join_planes, split_planes
+from onnxcomp.stores.unpacking import flat_codes, int32
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -219,7 +220,7 @@ class CodebookStore:
             data_type, _ = NATIVE_TYPES[self.bases[0]]
             flat = self.codebook.width > 1
             shape = (self.code_count,) if flat else self.moved_shape
-            codes = _int32(ex.Leaf(self.planes[0], data_type, shape))
+            codes = int32(ex.Leaf(self.planes[0], data_type, shape))
             tree = ex.gather(values, codes)
             tree = ex.reshape(tree, self.moved_shape) if flat else tree
         elif self._has_table:
@@ -239,23 +240,12 @@ class CodebookStore:
             digits = digit_table(self.bases[0])
             # A base above the number of entries has digits that no code uses.
             digits[digits >= self.codebook.clusters] = 0
-            table = ex.gather(table, _int32(ex.Leaf.of(digits, shared=True)))
-        return ex.gather(table, _int32(packed))
+            table = ex.gather(table, int32(ex.Leaf.of(digits, shared=True)))
+        return ex.gather(table, int32(packed))
 
     def _flat_codes(self) -> ex.Expression:
         """Every code as an int32, counted from the first entry of the first group."""
-        total: ex.Expression | None = None
-        place = 1
-        for plane, base in zip(self.planes, self.bases, strict=True):
-            codes: ex.Expression = _int32(ex.Leaf.of(plane))
-            if digits_per_byte(base) > 1:
-                digits = ex.Leaf.of(digit_table(base) * np.uint8(place), shared=True)
-                codes = ex.reshape(ex.gather(_int32(digits), codes), (-1,))
-            if len(plane) * digits_per_byte(base) != self.code_count:
-                codes = ex.keep_first(codes, self.code_count, self.opset)
-            total = codes if total is None else ex.Operation("Add", (total, codes))
-            place *= base
-        assert total is not None  # noqa: S101 - a store has a plane
+        total = flat_codes(self.planes, self.bases, self.code_count, self.opset)
         groups = self.codebook.groups
         if groups == 1:
             return total
@@ -275,8 +265,3 @@ class CodebookStore:
             scale = ex.cast(scale, self.computed_dtype)
         tree = ex.Operation("Mul", (tree, scale))
         return tree if self.dtype == self.computed_dtype else ex.cast(tree, self.dtype)
-
-
-def _int32(expression: ex.Expression) -> ex.Operation:
-    """Widen what is stored in few bits to what a Gather takes as indices."""
-    return ex.cast(expression, np.dtype(np.int32))

@@ -2,7 +2,7 @@
 
 A store describes how its weight is decoded as a tree of `Operation` and `Leaf`. The exporter
 writes the tree into a graph, the importer reads it back, and its bytes are counted from it, all
-without knowing what the tree computes.
+without knowing what the tree computes. An `Operation` that occurs twice in a tree is one node.
 """
 
 from __future__ import annotations
@@ -160,11 +160,18 @@ def _content(expression: Expression) -> tuple[object, ...]:
 
 def count_bytes(expression: Expression) -> int:
     """How many bytes the tree adds to a file, without `shared_bytes`."""
-    if is_shared(expression):
-        return 0
-    if isinstance(expression, Operation):
-        return _own_bytes(expression) + sum(count_bytes(each) for each in expression.inputs)
-    return _own_bytes(expression)
+    counted: dict[int, int] = {}
+
+    def count(each: Expression) -> None:
+        if id(each) in counted or is_shared(each):
+            return
+        counted[id(each)] = _own_bytes(each)
+        if isinstance(each, Operation):
+            for below in each.inputs:
+                count(below)
+
+    count(expression)
+    return sum(counted.values())
 
 
 def _bytes(expression: Expression) -> int:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from onnxcomp.allocation import Option, allocate
-from onnxcomp.recovery import Feedback, Problem, held_out_error, output_errors
+from onnxcomp.recovery import Feedback, Problem, held_out_error, output_errors, support_of
 from onnxcomp.statistics import (
     InputStatistics,
     held_out_samples,
@@ -218,6 +218,7 @@ def _curve(weight: Weight, problem: Problem | None, held_out: HeldOut | None) ->
 def _feedback_errors(problem: Problem, held_out: HeldOut | None) -> tuple[float, ...]:
     """Return the error at each choice, on columns that the feedback has not seen if it can be."""
     none = np.zeros(problem.weights.shape[:2])
+    support = support_of(problem.weights)
     feedbacks: dict[int, list[Feedback]] = {}
     errors = []
     for choice in CHOICES:
@@ -228,8 +229,9 @@ def _feedback_errors(problem: Problem, held_out: HeldOut | None) -> tuple[float,
         if width not in feedbacks:
             feedbacks[width] = [Feedback(damped, width) for damped in problem.damped]
         scale, rounded = _grid(problem.weights, choice)
-        pairs = zip(feedbacks[width], problem.weights / scale, strict=True)
-        found = np.stack([feedback.round(scaled, rounded) for feedback, scaled in pairs])
+        stays = [None] * len(none) if support is None or width > 1 else support
+        trios = zip(feedbacks[width], problem.weights / scale, stays, strict=True)
+        found = np.stack([each.round(scaled, rounded, stay) for each, scaled, stay in trios])
         if held_out is None:
             errors.append(problem.error(found * scale))
         else:
@@ -270,7 +272,8 @@ def _probe(layer: Layer, problem: Problem | None, code: Code) -> NDArray[Any]:
     coding = code(layer.weight, values, PROBE)
     if problem is not None:
         grid = Grid(coding, layer.form, values.dtype)
-        coding = grid.recode(problem.weights, [Feedback(each) for each in problem.damped])
+        feedbacks = [Feedback(each) for each in problem.damped]
+        coding = grid.recode(problem.weights, feedbacks, support_of(problem.weights))
     return coding.decoded(values)
 
 
@@ -280,9 +283,12 @@ def _stored_bytes(weight: Weight, choice: Choice) -> int:
         return int(weight.tensor.nbytes)
     channels = [1] * len(weight.shape)
     channels[weight.output_axis] = weight.shape[weight.output_axis]
+    values = weight.load()
+    # Zeros that a store may leave out are those of the weight.
+    is_zero = ~(values.reshape(-1, choice.width) != 0).any(axis=1)
+    entries = np.ones((choice.entries, choice.width), np.float32)
+    entries[0] = 0
     coding = Coding(
-        np.zeros(weight.size // choice.width, np.uint8),
-        Codebook(np.zeros((choice.entries, choice.width), np.float32)),
-        scale=np.zeros(channels, np.float16),
+        (~is_zero).astype(np.uint8), Codebook(entries), scale=np.ones(channels, np.float16)
     )
-    return coding.store(weight.load(), weight.opset, ()).added_bytes(())
+    return coding.store(values, weight.opset, ()).added_bytes(())

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import ml_dtypes
 import numpy as np
 
-from onnxcomp.stores import Codebook, CodebookStore, store_codes
+from onnxcomp.stores import Codebook, store_codes
 from passes.cluster.blocks import BLOCK, flat_blocks, has_zero, is_finite, row_blocks
 from passes.cluster.histogram import Histogram
 from passes.cluster.kmeans import assign, cluster_points
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from onnxcomp.graph import Weight
+    from onnxcomp.stores import CodebookStore, SparseStore
 
     Floats = NDArray[np.float64]
 
@@ -62,7 +63,7 @@ class Coding:
 
     def store(
         self, values: NDArray[Any], opset: int, present: Collection[tuple[object, ...]]
-    ) -> CodebookStore:
+    ) -> CodebookStore | SparseStore:
         """Return the cheapest store at this opset beside the tables that are present already."""
         return store_codes(
             self.codes,

@@ -68,17 +68,26 @@ class Grid:
         """Whether neighbouring weights belong to neighbouring outputs."""
         return self._coding.axis == 0 and self._form.order == (1, 0)
 
-    def recode(self, target: NDArray[Any], feedbacks: Sequence[Feedback]) -> Coding:
+    def recode(
+        self,
+        target: NDArray[Any],
+        feedbacks: Sequence[Feedback],
+        support: NDArray[np.bool_] | None = None,
+    ) -> Coding:
         """Return the coding with new codes.
 
         Args:
             target: What should be decoded, shape (groups, outputs, inputs).
             feedbacks: For each group.
+            support: What may differ from zero, shape as the target; None for all. Codes of
+                vectors do not keep to it.
         """
+        stays = [None] * len(target) if support is None or self.width != 1 else support
+        trios = zip(target, feedbacks, stays, strict=True)
         rounded = np.stack(
             [
-                feedback.round(matrix, self._rounding(group))
-                for group, (matrix, feedback) in enumerate(zip(target, feedbacks, strict=True))
+                feedback.round(matrix, self._rounding(group), stay)
+                for group, (matrix, feedback, stay) in enumerate(trios)
             ]
         )
         return replace(self._coding, codes=self._codes_of(rounded))

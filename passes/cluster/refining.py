@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import inf
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from onnxcomp.recovery import Feedback, Problem, held_out_error, takes_bias
+from onnxcomp.recovery import Feedback, Problem, best_repair, support_of, takes_bias
 from passes.cluster.recoding import Grid
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    import numpy as np
     from numpy.typing import NDArray
 
     from onnxcomp.statistics import InputStatistics, Layer
@@ -57,20 +55,12 @@ def refine(layer: Layer, values: NDArray[Any], inputs: InputStatistics, code: Co
     assert moments is not None  # noqa: S101 - the caller has looked
     shifts = all(takes_bias(use) for use in layer.uses)
     problem = Problem.of(weights, moments, shifts=shifts)
-    best, least = None, inf
-    for coding, how in _candidates(layer, values, problem, code, paired=moments.paired):
-        found = layer.form.to_matrices(coding.decoded(values))
-        shift = problem.shift(found)
-        tried = [shift] if inputs.held_out is None else [shift, np.zeros_like(shift)]
-        for each in tried:
-            if inputs.held_out is None:
-                error = problem.error(found)
-            else:
-                error = held_out_error(weights, found, each, inputs.held_out)
-            if best is None or error < least:
-                best, least = Refined(coding, each, how), error
-    assert best is not None  # noqa: S101 - there is at least one candidate
-    return best
+    made = (
+        ((coding, how), layer.form.to_matrices(coding.decoded(values)))
+        for coding, how in _candidates(layer, values, problem, code, paired=moments.paired)
+    )
+    (coding, how), shift = best_repair(problem, made, inputs.held_out)
+    return Refined(coding, shift, how)
 
 
 def _candidates(
@@ -82,12 +72,13 @@ def _candidates(
     if grid.width is None:
         return
     feedbacks = [Feedback(damped, grid.width) for damped in problem.damped]
-    yield grid.recode(problem.weights, feedbacks), "error feedback"
+    support = support_of(problem.weights)
+    yield grid.recode(problem.weights, feedbacks, support), "error feedback"
     if paired:
-        target = problem.target()
+        target = problem.target(support)
         again = code(layer.form.to_tensor(target).astype(values.dtype))
         grid = Grid(again, layer.form, values.dtype)
-        found = grid.recode(target, feedbacks)
+        found = grid.recode(target, feedbacks, support)
         yield found, "error feedback after refit"
         refitted = grid.refit(found, target, problem.second)
         if refitted is not None:

@@ -12,7 +12,7 @@ from onnxcomp.graph import StoreValues
 from onnxcomp.pipeline import change, skip
 from onnxcomp.recovery import add_bias, bias_bytes, repair_at_once, repair_in_sequence
 from onnxcomp.statistics import layers, one_thread, walk, watch_inputs
-from onnxcomp.stores import FOLDING_LIMIT, AffineStore
+from onnxcomp.stores import FOLDING_LIMIT, AffineStore, leave_out_zeros
 from passes.quantize.forms import Form
 from passes.quantize.rounding import round_weight
 from passes.quantize.weight_grids import FINE
@@ -143,8 +143,9 @@ class Coder:
             return skip(weight, TOO_LARGE)
         if self.coding.kind.most == 0 and form is Form.FOLDED:
             self.floats.add(id(weight.tensor))
-            store: Store = AffineStore(
-                weight.shape, weight.dtype, values.astype(self.coding.kind.dtype), weight.opset
+            floats = values.astype(self.coding.kind.dtype)
+            store: Store = leave_out_zeros(
+                AffineStore(weight.shape, weight.dtype, floats, weight.opset)
             )
         else:
             grid = self.coding.grid(weight, values, form)
@@ -179,9 +180,10 @@ class Coder:
     ) -> Verdict:
         weight = layer.weight
         store = self.coding.store(weight, form, rounded.grid, rounded.codes)
+        # Rounding may have made zeros, which a sparse store leaves out.
+        after = verdict.bytes_after + store.nbytes - weight.tensor.nbytes
         weight.tensor.values = StoreValues(store)
-        # A repaired weight has as many codes and scales as it had.
-        after, how = verdict.bytes_after, f"{verdict.reason}; {rounded.how}"
+        how = f"{verdict.reason}; {rounded.how}"
         added = sum(bias_bytes(use, weight.dtype) for use in layer.uses)
         if rounded.shift.any() and after + added < verdict.bytes_before:
             for use in layer.uses:

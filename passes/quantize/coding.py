@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from onnxcomp.stores import AffineStore, Codebook, store_codes
+from onnxcomp.stores import AffineStore, Codebook, leave_out_zeros, store_codes
 from passes.quantize.forms import CODEBOOKS, WEIGHT_TYPES, Form
 from passes.quantize.weight_grids import WeightGrid, block_grid, channel_grid
 
@@ -67,7 +67,7 @@ class Coding:
         # ONNX Runtime finds no integer kernel for a Gemm whose weight does not name its zero.
         has_zero_point = form is Form.INTEGER and "Gemm" in weight.op_types
         zero_point = np.zeros(grid.scale.shape, kind.dtype) if has_zero_point else None
-        return AffineStore(
+        store = AffineStore(
             weight.shape,
             weight.dtype,
             grid.stored(codes).astype(kind.dtype),
@@ -78,6 +78,7 @@ class Coding:
             block_size=grid.block_size,
             is_dequantized=is_dequantized,
         )
+        return leave_out_zeros(store) if form is Form.FOLDED else store
 
     def shrinks(self, weight: Weight, form: Form) -> bool:
         """Whether a weight takes fewer bytes in a form whose layers compute with integers."""

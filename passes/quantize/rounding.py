@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import inf
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from onnxcomp.recovery import Feedback, Problem, held_out_error, takes_bias
+from onnxcomp.recovery import Feedback, Problem, best_repair, support_of, takes_bias
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    import numpy as np
     from numpy.typing import NDArray
 
     from onnxcomp.statistics import InputStatistics, Layer
@@ -59,19 +57,12 @@ def round_weight(
     assert moments is not None  # noqa: S101 - the caller has looked
     weights = layer.form.to_matrices(values)
     problem = Problem.of(weights, moments, shifts=all(takes_bias(use) for use in layer.uses))
-    best, least = None, inf
-    for grid, codes, how in _candidates(layer, values, problem, make, paired=moments.paired):
-        found = layer.form.to_matrices(grid.values(codes))
-        shift = problem.shift(found)
-        for each in (shift, np.zeros_like(shift)) if shift.any() else (shift,):
-            if inputs.held_out is None:
-                error = problem.error(found) if each is shift else inf
-            else:
-                error = held_out_error(weights, found, each, inputs.held_out)
-            if best is None or error < least:
-                best, least = RoundedWeight(grid, codes, each, how), error
-    assert best is not None  # noqa: S101 - there is at least one candidate
-    return best
+    made = (
+        (one, layer.form.to_matrices(one[0].values(one[1])))
+        for one in _candidates(layer, values, problem, make, paired=moments.paired)
+    )
+    (grid, codes, how), shift = best_repair(problem, made, inputs.held_out)
+    return RoundedWeight(grid, codes, shift, how)
 
 
 def _candidates(
@@ -80,13 +71,14 @@ def _candidates(
     grid = make(values)
     yield grid, grid.codes(values), "nearest codes"
     feedbacks = [Feedback(damped) for damped in problem.damped]
-    codes = grid.fed_back(problem.weights, layer.form, feedbacks)
+    support = support_of(problem.weights)
+    codes = grid.fed_back(problem.weights, layer.form, feedbacks, support)
     if codes is None:
         return
     yield grid, codes, "error feedback"
     if paired:
-        target = problem.target()
+        target = problem.target(support)
         grid = make(layer.form.to_tensor(target).astype(values.dtype))
-        codes = grid.fed_back(target, layer.form, feedbacks)
+        codes = grid.fed_back(target, layer.form, feedbacks, support)
         if codes is not None:
             yield grid, codes, "error feedback after refit"

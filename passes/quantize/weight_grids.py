@@ -72,13 +72,21 @@ class WeightGrid:
         """Return what codes stand for."""
         return codes.astype(np.float32) * self.spread(codes.shape)
 
-    def fed_back(self, weights: Floats, form: Form, feedbacks: Sequence[Feedback]) -> Codes | None:
+    def fed_back(
+        self,
+        weights: Floats,
+        form: Form,
+        feedbacks: Sequence[Feedback],
+        support: NDArray[np.bool_] | None = None,
+    ) -> Codes | None:
         """Return codes with error feedback; None where a scale varies along the inputs.
 
         Args:
             weights: Shape (groups, outputs, inputs).
             form: How the weight becomes such matrices.
             feedbacks: One a group.
+            support: Which weights may differ from zero, shape as they; None for all. Where zero
+                is no code, it is of no meaning.
         """
         steps = form.to_matrices(self.spread(form.tensor))
         if np.any(steps != steps[:, :, :1]):
@@ -86,7 +94,8 @@ class WeightGrid:
         rounded = np.empty(weights.shape, np.float32)
         for group, (one, feedback) in enumerate(zip(weights, feedbacks, strict=True)):
             step = steps[group, :, 0]
-            rounded[group] = feedback.round(one, partial(self._rounded, step))
+            stay = support[group] if support is not None and self.has_zero else None
+            rounded[group] = feedback.round(one, partial(self._rounded, step), stay)
         return self.codes(form.to_tensor(rounded))
 
     def _spread(self, each: NDArray[np.float32], shape: tuple[int, ...]) -> NDArray[np.float32]:

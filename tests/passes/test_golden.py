@@ -8,7 +8,7 @@ from quantizing import CONVNET, IMAGES, quantized
 
 from onnxcomp import Context, load_model
 from onnxcomp.graph import model_proto
-from passes import Cluster, PruneChannels, Simplify
+from passes import Cluster, Prune, PruneChannels, Simplify
 
 FOLDER = Path(__file__).parents[1] / "golden"
 
@@ -33,6 +33,7 @@ def listing(graph, indent=""):
         (Cluster(bits=4), "if_bodies"),
         (Simplify(), "convnet"),
         (PruneChannels(ratio=0.4), "convnet"),
+        (Prune(), "mlp"),
     ],
     ids=str,
 )

@@ -73,6 +73,7 @@ def test_what_onnx_runtime_decodes(kind, form, dtype, scale, zero, dequantized):
     assert_decodes(store, reader_of(store))
 
 
+@pytest.mark.filterwarnings("ignore:overflow encountered in cast")
 @settings(max_examples=60, deadline=None)
 @given(
     st.sampled_from(CODES),
