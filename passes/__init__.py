@@ -2,9 +2,10 @@
 
 from passes.cluster import Cluster
 from passes.expand import Expand
+from passes.factorize import Factorize
 from passes.quantize import Quantize
 from passes.simplify import Simplify
 
-ALL = (Cluster, Expand, Quantize, Simplify)
+ALL = (Cluster, Expand, Factorize, Quantize, Simplify)
 
-__all__ = ["ALL", "Cluster", "Expand", "Quantize", "Simplify"]
+__all__ = ["ALL", "Cluster", "Expand", "Factorize", "Quantize", "Simplify"]

@@ -4,12 +4,23 @@ import pytest
 
 from onnxcomp.pipeline import available_passes
 from onnxcomp.testing import checks, small_models
-from passes import Cluster, Quantize
+from passes import Cluster, Factorize, Quantize
 
-# What auto takes is decided by timing, so that two runs need not give the same bytes.
-CONFIGURED = {"quantize": Quantize(mode="static")}
+# What these take by default is decided by timing, so that two runs need not give the same bytes.
+CONFIGURED = {
+    "factorize": Factorize(rank_ratio=0.5, allow="size", rank_multiple=2),
+    "quantize": Quantize(mode="static"),
+}
 
 FORMS = (
+    Factorize(rank_ratio=0.6, allow="size", kinds=("spatial",), rank_multiple=1, min_elements=1),
+    Factorize(
+        rank_ratio=0.6,
+        allow="size",
+        kinds=("tucker", "cp", "separable"),
+        rank_multiple=1,
+        sequential=False,
+    ),
     Quantize(mode="dynamic"),
     Quantize(mode="weights", weight_type="int4"),
     Quantize(mode="weights", weight_type="float16"),
