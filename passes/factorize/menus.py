@@ -11,7 +11,7 @@ from onnxcomp.recovery import Problem, takes_bias
 from onnxcomp.statistics import InputStatistics, one_thread, walk, watch_inputs
 from passes.factorize.kinds import PAIR, Choice, kinds_of, rank_within, ranks_of
 from passes.factorize.pieces import whole
-from passes.factorize.spectrum import Spectrum
+from passes.factorize.spectrum import Spectrum, tail
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -130,8 +130,7 @@ class Curve:
         if self._energies is None:
             pairs = zip(self._weights(), self.seconds, strict=True)
             self._energies = np.sum([Spectrum(*pair).energies for pair in pairs], axis=0)
-        total = float(self._energies.sum())
-        return float(self._energies[rank:].sum()) / total if total > 0 else 0.0
+        return tail(self._energies, rank)
 
 
 def relative_square(weights: Floats, found: Floats, seconds: Sequence[Floats | None]) -> float:

@@ -55,16 +55,6 @@ class Spectrum:
         self.energies: Floats = np.maximum(values[::-1], 0.0)
         self._vectors = vectors[:, ::-1]
 
-    def error(self, rank: int) -> float:
-        """Return the squared error of the outputs at a rank, relative to their square."""
-        total = float(self.energies.sum())
-        return float(self.energies[rank:].sum()) / total if total > 0 else 0.0
-
-    def least_rank(self, error: float) -> int:
-        """Return the smallest rank, at least 1, that has at most some relative squared error."""
-        left = 1 - np.cumsum(self.energies) / (float(self.energies.sum()) or 1.0)
-        return min(int(np.count_nonzero(left > error)) + 1, len(self.energies))
-
     def factors(self, rank: int) -> tuple[Floats, Floats]:
         """Return B, shape (outputs, rank), and A, shape (rank, inputs), for B A close to W."""
         chosen = self._vectors[:, :rank]
@@ -75,6 +65,12 @@ class Spectrum:
         if self._lower is not None:
             right = solve_triangular(self._lower, chosen, lower=True, trans="T").T
         return self._colored @ chosen, right
+
+
+def tail(energies: Floats, rank: int) -> float:
+    """Return the squared error of outputs at a rank, relative to their square."""
+    total = float(energies.sum())
+    return float(energies[rank:].sum()) / total if total > 0 else 0.0
 
 
 def low_rank(weights: Floats, rank: int, second: Floats | None = None) -> tuple[Floats, Floats]:

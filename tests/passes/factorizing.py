@@ -2,27 +2,30 @@
 
 import numpy as np
 import onnx
-from quantizing import built, feeds_of, numbers, run, weight
+from quantizing import feeds_of, numbers, weight
 
 from onnxcomp import Context, load_model
 from onnxcomp.graph import model_bytes
 from passes import Factorize
 
 
-def factorized(proto, plan, feeds=None, context=None, **options):
-    """Return the file of a model of which some tensors became what a plan says, and verdicts."""
+def factorized(proto, context=None, **options):
+    """Return the file of a factorized model, and the verdicts by name."""
     model = load_model(proto)
-    plan = (plan,) if isinstance(plan, str) else plan
-    one = Factorize(plan=plan, allow="speed", min_elements=1, **options)
+    one = Factorize.model_validate({"allow": "size", "min_elements": 1, **options})
     verdicts = one.apply(model, context or Context())
     result = model_bytes(model)
     onnx.checker.check_model(result, full_check=True)
-    del feeds
     return result, {each.name: each for each in verdicts}
 
 
+def planned(proto, *plan, context=None):
+    """Return the same of a model of which tensors became what is asked for, however large."""
+    return factorized(proto, context, plan=plan, allow="speed")
+
+
 def random_convolution(seed, axes=None):
-    """Return a convolution of random form, feeds, and the kinds that it can become."""
+    """Return a convolution of random form, feeds, and what it can become without loss."""
     random = np.random.default_rng([7, seed])
     axes = axes or int(random.choice([1, 2, 2, 2, 3]))
     groups = int(random.choice([1, 1, 2, 3]))
@@ -47,18 +50,25 @@ def random_convolution(seed, axes=None):
     shape = (2, inputs, *(int(each) for each in random.integers(9, 14, axes)))
     node = onnx.helper.make_node("Conv", ["x", *tensors], ["y"], name="n", **attributes)
     proto = _lone(node, tensors, shape)
-    kinds = ["channel"]
-    if max(kernel) > 1:
-        kinds += ["tucker", "separable"]
+    kind = str(random.choice(_full_kinds(kernel, inputs // groups, outputs // groups)))
+    return proto, feeds_of(2, seed, x=shape), kind
+
+
+def _full_kinds(kernel, inputs, outputs):
+    """Return the kinds that a convolution can become, each with the rank that loses nothing."""
+    taps = int(np.prod(kernel))
+    kinds = [f"channel:{min(outputs, inputs * taps)}"]
+    if taps > 1:
+        kinds += [f"tucker:{outputs}", f"separable:{min(taps, outputs)}"]
     if kernel[0] > 1 and sum(size > 1 for size in kernel) > 1:
-        kinds.append("spatial")
-    return proto, feeds_of(2, seed, x=shape), kinds
+        kinds.append(f"spatial:{min(inputs * kernel[0], outputs * taps // kernel[0])}")
+    return kinds
 
 
 def random_product(seed):
-    """Return a Gemm or MatMul of random form, and feeds."""
+    """Return a Gemm or MatMul of random form, feeds, and what it can become without loss."""
     random = np.random.default_rng([8, seed])
-    rows, inputs, outputs = (int(each) for each in random.integers(1, 20, 3))
+    rows, inputs, outputs = (int(each) for each in random.integers(2, 20, 3))
     place = int(random.integers(2))
     if random.random() < 0.5:
         return _random_gemm(random, seed, (rows, inputs, outputs), place)
@@ -68,7 +78,11 @@ def random_product(seed):
     shape = (*batch, *((inputs, rows) if place == 0 else (rows, inputs)))
     names = ["w", "x"] if place == 0 else ["x", "w"]
     node = onnx.helper.make_node("MatMul", names, ["y"], name="n")
-    return _lone(node, {"w": tensor}, shape), feeds_of(2, seed, x=shape)
+    return _lone(node, {"w": tensor}, shape), feeds_of(2, seed, x=shape), _full_pair(tensor)
+
+
+def _full_pair(tensor):
+    return f"pair:{min(tensor.shape[-2:])}"
 
 
 def _random_gemm(random, seed, sizes, place):
@@ -89,7 +103,7 @@ def _random_gemm(random, seed, sizes, place):
     attributes = {"transA": int(turned[0]), "transB": int(turned[1])}
     attributes |= {"alpha": 0.5, "beta": -2.0} if random.random() < 0.5 else {}
     node = onnx.helper.make_node("Gemm", names, ["y"], name="n", **attributes)
-    return _lone(node, tensors, other), feeds_of(2, seed, x=other)
+    return _lone(node, tensors, other), feeds_of(2, seed, x=other), _full_pair(tensors["w"])
 
 
 def _lone(node, tensors, shape):
@@ -102,6 +116,12 @@ def _lone(node, tensors, shape):
     model = onnx.helper.make_model(
         graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8
     )
+    return inferred(model)
+
+
+def inferred(model):
+    """Return a model with the shape of its first output as it follows from the rest."""
+    model.graph.output[0].type.tensor_type.ClearField("shape")
     return onnx.shape_inference.infer_shapes(model)
 
 
@@ -112,16 +132,3 @@ def off(wanted, found):
     ]
     top = max(float(np.abs(one).max()) for one, _ in pairs) or 1.0
     return max(float(np.abs(one - other).max()) for one, other in pairs) / top
-
-
-__all__ = [
-    "built",
-    "factorized",
-    "feeds_of",
-    "numbers",
-    "off",
-    "random_convolution",
-    "random_product",
-    "run",
-    "weight",
-]

@@ -8,7 +8,7 @@ from quantizing import CONVNET, IMAGES, quantized
 
 from onnxcomp import Context, load_model
 from onnxcomp.graph import model_proto
-from passes import Cluster, Simplify
+from passes import Cluster, Factorize, Simplify
 
 FOLDER = Path(__file__).parents[1] / "golden"
 
@@ -32,6 +32,9 @@ def listing(graph, indent=""):
         (Cluster(bits=4), "tied"),
         (Cluster(bits=4), "if_bodies"),
         (Simplify(), "convnet"),
+        (Factorize(rank_ratio=0.5, allow="size"), "mlp"),
+        (Factorize(rank_ratio=0.5, allow="size", rank_multiple=1), "convnet"),
+        (Factorize(rank_ratio=0.5, allow="size"), "recurrent"),
     ],
     ids=str,
 )
