@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 MOST_EXACT = 2048
 """Above so many rows and columns, a rank far below is found by random projection."""
 
-FAR_BELOW = 0.4
+FAR_BELOW = 0.3
 """Share of the full rank up to which random projection is the faster way."""
 
 OVERSAMPLING, POWERS, SEED = 16, 2, 0
