@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,11 +13,9 @@ from onnxcomp.statistics import held_out_samples
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from numpy.typing import NDArray
-
     from onnxcomp.graph import Model
     from onnxcomp.pipeline import Context
-    from passes.factorize.menus import Variant
+    from passes.factorize.menus import Probe, Variant
     from passes.factorize.sites import Site
 
     Menus = Mapping[int, Sequence[Variant]]
@@ -28,43 +26,35 @@ SAMPLES = 16
 """Samples, or complete feeds, on which it is measured what a layer matters."""
 
 
-def losses(model: Model, sites: Sequence[Site], menus: Menus, context: Context) -> list[float]:
+def losses(
+    model: Model, sites: Sequence[Site], probes: Mapping[int, Probe], context: Context
+) -> list[float]:
     """Return for each layer what the outputs lose, divided by the layer's own squared error.
 
-    It is measured with one layer at a time at its middle variant, of plain weights; without
-    samples it is 1.
+    It is measured with one layer at a time off by a known error; without samples it is 1.
 
     Args:
         model: The model; not changed.
         sites: The layers.
-        menus: What each could become, by the identity of its weight's constant.
+        probes: By the identity of the weight's constant.
         context: Samples.
     """
     if context.samples is None:
         return [1.0] * len(sites)
-    changes, errors = [], []
-    for site in sites:
-        variants = sorted(menus[id(site.weight.tensor)], key=lambda each: each.error)
-        probe, error = _probe(site, variants[len(variants) // 2])
-        changes.append([(site.weight.tensor, probe)])
-        errors.append(error)
+    own = [probes[id(site.weight.tensor)] for site in sites]
+    changes = [
+        [(site.weight.tensor, probe.values)] for site, probe in zip(sites, own, strict=True)
+    ]
     unseen = held_out_samples(context.samples, SAMPLES)
     measured = output_errors(model, changes, unseen, context.progress)
     ratios = [
-        lost / error if error > 0 else 0.0 for lost, error in zip(measured, errors, strict=True)
+        lost / probe.error if probe.error > 0 else 0.0
+        for lost, probe in zip(measured, own, strict=True)
     ]
     seen = [each for each in ratios if each > 0]
     typical = float(np.median(seen)) if seen else 1.0
     # What no sample needs counts like the median.
     return [each if each > 0 else typical for each in ratios]
-
-
-def _probe(site: Site, variant: Variant) -> tuple[NDArray[Any], float]:
-    """Return a weight that is off by about as much as a variant, and by how much."""
-    weights = site.form.to_matrices(site.weight.load()).astype(np.float64)
-    solved = variant.choice.solve(site, weights, [None] * len(weights))
-    dense = site.form.to_tensor(solved.dense).astype(site.weight.dtype)
-    return dense, variant.error
 
 
 def choose(

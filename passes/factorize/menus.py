@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -48,6 +48,40 @@ class Variant:
     choice: Choice
     nbytes: int
     error: float
+
+
+@dataclass(frozen=True, eq=False)
+class Probe:
+    """A weight that is off by a known error, to see what that means for the model.
+
+    Args:
+        values: The weight.
+        error: The squared error of its outputs, as of `Variant`.
+    """
+
+    values: NDArray[Any]
+    error: float
+
+
+@dataclass(frozen=True, eq=False)
+class Survey:
+    """What layers could become, by the identity of the weight's constant.
+
+    Args:
+        menus: The variants of each.
+        probes: For a budget: of each that has variants.
+    """
+
+    menus: dict[int, list[Variant]] = field(default_factory=dict)
+    probes: dict[int, Probe] = field(default_factory=dict)
+
+    def add(self, site: Site, wish: Wish, seconds: Sequence[Floats | None]) -> None:
+        """Look at one layer, whose second moments are known or Nones."""
+        key = id(site.weight.tensor)
+        curve = Curve(site, seconds) if wish.needs_errors(site) else None
+        self.menus[key] = wish.menu(site, curve)
+        if wish.budget and curve is not None and self.menus[key]:
+            self.probes[key] = curve.probe(self.menus[key])
 
 
 @dataclass(frozen=True)
@@ -113,6 +147,14 @@ class Curve:
     _known: dict[Choice, float] = field(default_factory=dict)
     _energies: Floats | None = None
 
+    def probe(self, variants: Sequence[Variant]) -> Probe:
+        """Return the weight as it is with the variant of the middle error."""
+        by_error = sorted(variants, key=lambda each: each.error)
+        variant = by_error[len(by_error) // 2]
+        dense = variant.choice.solve(self.site, self._weights(), self.seconds).dense
+        values = self.site.form.to_tensor(dense).astype(self.site.weight.dtype)
+        return Probe(values, variant.error)
+
     def error(self, choice: Choice) -> float:
         """Return the squared error relative to the outputs."""
         if choice.kind in {PAIR, "channel"}:
@@ -149,10 +191,8 @@ def relative_square(weights: Floats, found: Floats, seconds: Sequence[Floats | N
     return max(wrong, 0.0) / total if total > 0 else 0.0
 
 
-def survey(
-    model: Model, subjects: Sequence[Subject], wish: Wish, context: Context
-) -> dict[int, list[Variant]]:
-    """Return what each layer could become, by the identity of its weight's constant.
+def survey(model: Model, subjects: Sequence[Subject], wish: Wish, context: Context) -> Survey:
+    """Find out what each layer could become.
 
     Args:
         model: The model.
@@ -161,25 +201,20 @@ def survey(
         context: Samples, or statistics of the model; without either, errors of the weights stand
             for those of the outputs.
     """
-    menus: dict[int, list[Variant]] = {}
+    found = Survey()
     observed = [each for each in subjects if each[1].uses and wish.needs_errors(each[0])]
-    blind = [each for each in subjects if each not in observed]
     parts = list(_parts(observed))
     for number, part in enumerate(parts):
         told = context.part(number / len(parts), (number + 1) / len(parts))
         inputs = _inputs(model, [layer for _, layer in part], told)
         with one_thread():
             for (site, layer), each in zip(part, inputs, strict=True):
-                curve = Curve(site, seconds_of(site, layer, each))
-                menus[id(site.weight.tensor)] = wish.menu(site, curve)
+                found.add(site, wish, seconds_of(site, layer, each))
     with one_thread():
-        for site, _ in blind:
-            nothing = [None] * site.form.matrices[0]
-            needed = wish.needs_errors(site)
-            menus[id(site.weight.tensor)] = wish.menu(
-                site, Curve(site, nothing) if needed else None
-            )
-    return menus
+        for site, _ in subjects:
+            if id(site.weight.tensor) not in found.menus:
+                found.add(site, wish, [None] * site.form.matrices[0])
+    return found
 
 
 def problem_of(site: Site, layer: Layer, inputs: InputStatistics) -> Problem | None:

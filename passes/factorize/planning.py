@@ -121,7 +121,7 @@ class Planner:
 
     def each(self) -> Plan:
         """Return the plan in which each layer gets what is best for it alone."""
-        menus = survey(self.model, self.subjects, self.wish, self.context.part(0, SURVEYED))
+        menus = survey(self.model, self.subjects, self.wish, self.context.part(0, SURVEYED)).menus
         choices, refused = {}, {}
         for number, (site, _) in enumerate(self.subjects):
             key = id(site.weight.tensor)
@@ -183,7 +183,8 @@ class Planner:
         cost: Callable[[Site, Variant | None], int],
         budget: int,
     ) -> Plan:
-        menus = survey(self.model, subjects, self.wish, self.context.part(0, SURVEYED))
+        found = survey(self.model, subjects, self.wish, self.context.part(0, SURVEYED))
+        menus = found.menus
         refused = {id(site.weight.tensor): "nothing runs its layer" for site, _ in self.subjects}
         concerned = []
         for site, _ in subjects:
@@ -195,7 +196,7 @@ class Planner:
             if menus[key]:
                 concerned.append(site)
         told = self.context.part(SURVEYED, 1)
-        sensitivities = losses(self.model, concerned, menus, told)
+        sensitivities = losses(self.model, concerned, found.probes, told)
         spare = budget - sum(
             cost(site, None) for site, _ in subjects if all(site is not one for one in concerned)
         )
