@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from math import inf
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,21 +10,20 @@ import numpy as np
 from onnxcomp.recovery import (
     add_bias,
     bias_bytes,
-    held_out_error,
     repair_at_once,
     repair_in_sequence,
 )
 from onnxcomp.statistics import observe, one_thread
+from passes.factorize.fitting import fitted
 from passes.factorize.menus import problem_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
     from numpy.typing import NDArray
 
     from onnxcomp.graph import Model, Weight
     from onnxcomp.pipeline import Context
-    from onnxcomp.recovery import Problem
     from onnxcomp.statistics import InputStatistics, Layer
     from passes.factorize.kinds import Choice
     from passes.factorize.pieces import Solved
@@ -120,16 +118,7 @@ class Calibration:
         if problem is None:
             return
         del twin
-        best, least = None, inf
-        for solved, how in _candidates(site, choice, problem, inputs):
-            shift = problem.shift(solved.dense)
-            tried = [shift] if inputs.held_out is None else [shift, np.zeros_like(shift)]
-            for each in tried:
-                error = _error(problem, solved, each, inputs)
-                if best is None or error < least:
-                    best, least = (solved, each, how), error
-        assert best is not None  # noqa: S101 - there is at least one candidate
-        solved, shift, how = best
+        solved, shift, how = fitted(site, choice, inputs, problem)
         added = 0
         if shift.any():
             added = sum(bias_bytes(use, site.weight.dtype) for use in layer.uses)
@@ -146,21 +135,3 @@ class Calibration:
         arrays = tuple(each.astype(site.weight.dtype) for each in solved.arrays)
         self.found[key] = Found(arrays, error, how, added)
         site.weight.tensor.values = dense.astype(site.weight.dtype)
-
-
-def _candidates(
-    site: Site, choice: Choice, problem: Problem, inputs: InputStatistics
-) -> Iterator[tuple[Solved, str]]:
-    """Yield what is best for the weights, for the outputs, and for what the layer now gets."""
-    weights, seconds = problem.weights, problem.damped
-    yield choice.solve(site, weights, seconds), "fitted to its outputs"
-    moments = inputs.fit
-    if moments is not None and moments.paired:
-        yield choice.solve(site, problem.target(), seconds), "fitted to what it now gets"
-    yield choice.solve(site, weights, [None] * len(weights)), "fitted to its weights"
-
-
-def _error(problem: Problem, solved: Solved, shift: Floats, inputs: InputStatistics) -> float:
-    if inputs.held_out is None:
-        return problem.error(solved.dense)
-    return held_out_error(problem.weights, solved.dense, shift, inputs.held_out)

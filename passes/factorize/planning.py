@@ -126,9 +126,9 @@ class Planner:
         for number, (site, _) in enumerate(self.subjects):
             key = id(site.weight.tensor)
             reason = self._why_not(site, menus[key])
-            accepted = [] if reason else [one for one in menus[key] if self._pays(site, one)]
-            if accepted:
-                choices[key] = self._best(site, accepted).choice
+            best = None if reason else self._best(site, menus[key])
+            if best is not None:
+                choices[key] = best.choice
             else:
                 costs = (self._cost(site, one.choice) for one in menus[key])
                 refused[key] = reason or "; ".join(costs)
@@ -265,7 +265,8 @@ class Planner:
 
     def _why_not(self, site: Site, variants: Sequence[Variant]) -> str | None:
         if not variants:
-            return f"has no rank, in multiples of {self.wish.multiple}, that is small enough"
+            multiple = f", in multiples of {self.wish.multiple}," if site.op == "Conv" else ""
+            return f"has no rank{multiple} that is low enough"
         if self.allow == "size":
             return None
         return self._stopwatch.why_not(site)
@@ -278,12 +279,16 @@ class Planner:
     def _is_smaller(self, site: Site, nbytes: int) -> bool:
         return self.allow == "speed" or nbytes < site.weight.tensor.nbytes
 
-    def _best(self, site: Site, variants: Sequence[Variant]) -> Variant:
+    def _best(self, site: Site, variants: Sequence[Variant]) -> Variant | None:
+        """Return what pays and is closest; the smallest or fastest where all are close enough."""
         if self.wish.share is not None:
-            return min(variants, key=lambda one: (one.error, one.nbytes))
-        if self.allow == "size":
-            return min(variants, key=lambda one: (one.nbytes, one.error))
-        return max(variants, key=lambda one: self._stopwatch.speedup(site, one.choice))
+            ranked = sorted(variants, key=lambda one: (one.error, one.nbytes))
+        elif self.allow == "size":
+            ranked = sorted(variants, key=lambda one: (one.nbytes, one.error))
+        else:
+            paying = [one for one in variants if self._pays(site, one)]
+            ranked = sorted(paying, key=lambda one: -self._stopwatch.speedup(site, one.choice))
+        return next((one for one in ranked if self._pays(site, one)), None)
 
     def _cost(self, site: Site, choice: Choice) -> str:
         """Say what a choice would cost."""
