@@ -149,6 +149,25 @@ def benchmark(
     )
 
 
+def cpu_ratio(original: bytes, result: bytes, feeds: Sequence[Feed], threads: int = 1) -> Interval:
+    """Return the ratio of the CPU times of two models' runs, and of nothing else.
+
+    For parts of a model, of which many are timed: `benchmark` says more.
+
+    Args:
+        original: A serialised model.
+        result: The same; it has the original's inputs and outputs.
+        feeds: What both are fed in turn.
+        threads: Threads of one run.
+    """
+    with TemporaryDirectory(prefix="onnxcomp-") as folder:
+        first = _file(original, Path(folder, "original.onnx"))
+        second = _file(result, Path(folder, "result.onnx"))
+        trial = _Trial((first, second, first), "cpu", threads)
+        rounds = trial.rounds(feeds, _LEAST_PAIRS, None)
+    return _interval([one[1].cpu / one[0].cpu for one in rounds])
+
+
 @dataclass(frozen=True)
 class _Times:
     """Seconds of one measurement."""

@@ -4,13 +4,25 @@ import pytest
 
 from onnxcomp.pipeline import available_passes
 from onnxcomp.testing import checks, small_models
-from passes import Cluster, Prune, PruneChannels, Quantize
+from passes import Cluster, Factorize, Prune, PruneChannels, Quantize
 
-# What auto takes is decided by timing, so that two runs need not give the same bytes; and how far
-# auto prunes one weight, by all others, so that to exclude one may change another.
-CONFIGURED = {"quantize": Quantize(mode="static"), "prune": Prune(scope="tensor")}
+# What some take by default is decided by timing, so that two runs need not give the same bytes;
+# how far auto prunes one weight, by all others, so that to exclude one may change another.
+CONFIGURED = {
+    "factorize": Factorize(rank_ratio=0.5, allow="size", rank_multiple=2),
+    "prune": Prune(scope="tensor"),
+    "quantize": Quantize(mode="static"),
+}
 
 FORMS = (
+    Factorize(rank_ratio=0.6, allow="size", kinds=("spatial",), rank_multiple=1, min_elements=1),
+    Factorize(
+        rank_ratio=0.6,
+        allow="size",
+        kinds=("tucker", "cp", "separable"),
+        rank_multiple=1,
+        sequential=False,
+    ),
     Quantize(mode="dynamic"),
     Quantize(mode="weights", weight_type="int4"),
     Quantize(mode="weights", weight_type="float16"),

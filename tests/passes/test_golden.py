@@ -8,7 +8,7 @@ from quantizing import CONVNET, IMAGES, quantized
 
 from onnxcomp import Context, load_model
 from onnxcomp.graph import model_proto
-from passes import Cluster, Prune, PruneChannels, Simplify
+from passes import Cluster, Factorize, Prune, PruneChannels, Simplify
 
 FOLDER = Path(__file__).parents[1] / "golden"
 
@@ -34,6 +34,9 @@ def listing(graph, indent=""):
         (Simplify(), "convnet"),
         (PruneChannels(ratio=0.4), "convnet"),
         (Prune(), "mlp"),
+        (Factorize(rank_ratio=0.5, allow="size"), "mlp"),
+        (Factorize(rank_ratio=0.5, allow="size", rank_multiple=1), "convnet"),
+        (Factorize(rank_ratio=0.5, allow="size"), "recurrent"),
     ],
     ids=str,
 )

@@ -1,0 +1,262 @@
+"""The pass: which layers become smaller ones, and whether it pays."""
+
+from __future__ import annotations
+
+from glob import escape
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+
+import numpy as np
+from pydantic import Field
+
+from onnxcomp.errors import OptionError
+from onnxcomp.graph import copy_model
+from onnxcomp.pipeline import Offer, Pass, Stage, change, skip
+from onnxcomp.statistics import layers
+from passes.factorize.calibrating import Calibration
+from passes.factorize.kinds import PAIR
+from passes.factorize.menus import Curve, Wish
+from passes.factorize.planning import Plan, Planner, parse_plan
+from passes.factorize.sites import Site, site_of
+from passes.factorize.splitting import split
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from onnxcomp.graph import Model, Weight
+    from onnxcomp.pipeline import Context
+    from onnxcomp.statistics import Layer
+    from onnxcomp.verdicts import Verdict
+    from passes.factorize.kinds import Choice
+
+PLANNING = 0.4
+"""The share of the progress that choosing ranks takes."""
+
+OFFERED_RATIOS = (0.25, 0.5, 0.75)
+
+GOALS = ("rank_ratio", "macs", "size_ratio", "plan")
+"""Options of which only one can be given; without any, energy decides."""
+
+
+class Factorize(Pass):
+    """Factorize: turn a layer into two or more smaller ones (low rank).
+
+    Fewer weights and fewer multiplications at once, for Gemm, MatMul, Conv, embeddings and the
+    input weights of LSTM, GRU and RNN. With data the small layers are the best ones for the
+    outputs of each layer, after what the layers before have come to; without, for its weights.
+
+    Methods: principal components of the responses (Zhang et al., 2015), spatial (Jaderberg et
+    al., 2014), Tucker-2 (Kim et al., 2016), CP (Lebedev et al., 2015), depthwise-separable (Guo
+    et al., 2018).
+    """
+
+    name: ClassVar[str] = "factorize"
+    stage: ClassVar[Stage] = Stage.FACTORIZE
+
+    energy: Annotated[
+        float,
+        Field(
+            gt=0,
+            lt=1,
+            description="Share of the energy of each layer's outputs (without data, of its "
+            "weights) that is kept, with the smallest rank that does.",
+        ),
+    ] = 0.95
+    rank_ratio: Annotated[
+        float | None,
+        Field(gt=0, le=1, description="Share of each layer's weights that is kept, instead."),
+    ] = None
+    macs: Annotated[
+        float | None,
+        Field(
+            gt=0,
+            lt=1,
+            description="Share of the model's multiplications that is kept, where they matter "
+            "most, instead.",
+        ),
+    ] = None
+    size_ratio: Annotated[
+        float | None,
+        Field(
+            gt=1,
+            description="Choose ranks for a file so many times smaller, instead.",
+        ),
+    ] = None
+    plan: Annotated[
+        tuple[str, ...],
+        Field(
+            description="Choose nothing: tensors that match GLOB become KIND of RANK, written "
+            "GLOB=KIND:RANK; the first that matches counts."
+        ),
+    ] = ()
+    kinds: Annotated[
+        tuple[Literal["channel", "spatial", "tucker", "cp", "separable"], ...],
+        Field(
+            min_length=1,
+            description="What convolutions may become: to few channels, then pointwise; along "
+            "one axis, then the other; pointwise, kernel, pointwise; one axis after the other; "
+            "depthwise, then pointwise.",
+        ),
+    ] = ("channel", "spatial", "tucker")
+    allow: Annotated[
+        Literal["size", "speed", "both"],
+        Field(
+            description="Factorize what takes fewer bytes; what is measured at least 1.1 times "
+            "faster; or what is both."
+        ),
+    ] = "both"
+    rank_multiple: Annotated[
+        int,
+        Field(ge=1, description="Ranks of convolutions are multiples of this."),
+    ] = 16
+    min_elements: Annotated[
+        int, Field(ge=1, description="Leave tensors with fewer elements alone.")
+    ] = 1024
+    sequential: Annotated[
+        bool,
+        Field(description="With data, fit layers one after the other, each for its input."),
+    ] = True
+
+    def model_post_init(self, context: Any, /) -> None:
+        """Refuse combinations that mean nothing."""
+        del context
+        given = [name for name in GOALS if getattr(self, name)]
+        if len(given) > 1:
+            raise OptionError(
+                f"{self.name}: {given[0]} and {given[1]} exclude each other; give one"
+            )
+        parse_plan(self.plan, self.name)
+
+    @property
+    def wish(self) -> Wish:
+        """What is asked for of each layer."""
+        has_budget = self.macs is not None or self.size_ratio is not None
+        return Wish(self.kinds, self.rank_multiple, self.energy, self.rank_ratio, has_budget)
+
+    def apply(self, model: Model, context: Context) -> list[Verdict]:
+        """Factorize every weight that is worth it."""
+        weights, verdicts = self.candidates(model)
+        found = {id(layer.weight.tensor): layer for layer in layers(model)}
+        subjects: list[tuple[Site, Layer]] = []
+        for weight in weights:
+            try:
+                site = self._site(weight)
+            except ValueError as error:
+                verdicts.append(skip(weight, str(error)))
+            else:
+                subjects.append((site, found[id(weight.tensor)]))
+        plan = self._plan(model, subjects, context.part(0, PLANNING))
+        verdicts += [skip(site.weight, plan.refused[key]) for key, site in plan.skipped(subjects)]
+        verdicts += self._factorize(model, subjects, plan, context.part(PLANNING, 1))
+        context.progress(1.0)
+        return verdicts
+
+    def _site(self, weight: Weight) -> Site:
+        if weight.size < self.min_elements:
+            raise ValueError(f"is tiny ({weight.size} elements)")
+        site = site_of(weight)
+        if not np.isfinite(weight.load().astype(np.float32)).all():
+            raise ValueError("holds NaN or infinity")
+        return site
+
+    def _plan(
+        self, model: Model, subjects: Sequence[tuple[Site, Layer]], context: Context
+    ) -> Plan:
+        """Choose what each layer becomes, and tell what was decided by measuring."""
+        planner = Planner(model, subjects, self.wish, context, self.allow)
+        if self.plan:
+            return planner.given(parse_plan(self.plan, self.name))
+        try:
+            if self.macs is not None:
+                plan = planner.within_macs(self.macs)
+            elif self.size_ratio is not None:
+                plan = planner.within_bytes(self.size_ratio)
+            else:
+                plan = planner.each()
+        except ValueError as error:
+            raise OptionError(f"{self.name}: {error}") from error
+        if plan.is_measured:
+            entries = tuple(
+                f"{escape(site.weight.name)}={plan.choices[key]}"
+                for site, _ in subjects
+                if (key := id(site.weight.tensor)) in plan.choices
+            )
+            if entries:
+                goals = dict.fromkeys(("rank_ratio", "macs", "size_ratio"))
+                context.decide((self.model_copy(update={**goals, "plan": entries}),))
+        return plan
+
+    def _factorize(
+        self,
+        model: Model,
+        subjects: Sequence[tuple[Site, Layer]],
+        plan: Plan,
+        context: Context,
+    ) -> list[Verdict]:
+        chosen = [each for each in subjects if id(each[0].weight.tensor) in plan.choices]
+        before = {id(site.weight.tensor): site.weight.tensor.nbytes for site, _ in chosen}
+        sites = {id(site.weight.tensor): site for site, _ in chosen}
+        calibration = Calibration(sites, plan.choices, self.sequential)
+        original = copy_model(model)
+        calibration.run(model, original, context)
+        scopes = {id(node): scope for scope in model.all_scopes() for node in scope.nodes}
+        verdicts = []
+        has_data = context.samples is not None or context.statistics is not None
+        for site, layer in chosen:
+            key = id(site.weight.tensor)
+            choice, solved = plan.choices[key], calibration.found[key]
+            split(site, choice, solved.arrays, scopes)
+            how = described(site, choice)
+            if solved.how:
+                how = f"{how}; {solved.how}"
+            elif has_data:
+                how = f"{how}; without data, since {_why_blind(layer)}"
+            verdicts.append(
+                change(
+                    site.weight,
+                    how,
+                    before=before[key],
+                    after=choice.nbytes(site) + solved.added,
+                    error=solved.error,
+                )
+            )
+        return verdicts
+
+    def offers(self, weight: Weight, context: Context) -> Iterator[Offer]:
+        """Offer the weight at a quarter, a half and three quarters of its elements."""
+        del context
+        goals = {"macs": None, "size_ratio": None, "plan": (), "allow": "size"}
+        for ratio in OFFERED_RATIOS:
+            update = {**goals, "rank_ratio": ratio, "include": (escape(weight.name),)}
+            configured = self.model_copy(update=update)
+            try:
+                site = configured._site(weight)  # noqa: SLF001 - a copy
+            except ValueError:
+                return
+            offer = configured._offer(site)  # noqa: SLF001
+            if offer is not None:
+                yield offer
+
+    def _offer(self, site: Site) -> Offer | None:
+        """Return what this pass does with a weight without data."""
+        key, held = id(site.weight.tensor), site.weight.tensor.held
+        nothing = [None] * site.form.matrices[0]
+        menu = self.wish.menu(site, Curve(site, nothing))
+        smaller = [one for one in menu if one.nbytes < site.weight.tensor.nbytes]
+        if not smaller:
+            return None
+        choice = min(smaller, key=lambda one: (one.error, one.nbytes)).choice
+        found = Calibration({key: site}, {key: choice}, self.sequential).solve_alone(key)
+        site.weight.tensor.values = held
+        return Offer(self, choice.nbytes(site), found.error)
+
+
+def described(site: Site, choice: Choice) -> str:
+    """Say what a layer became."""
+    if choice.kind == PAIR:
+        return f"two factors of rank {choice.rank} (of {site.full_rank})"
+    sizes = " ".join("x".join(map(str, piece.shape)) for piece in choice.pieces(site))
+    return f"{choice.kind} of rank {choice.rank}: {sizes}"
+
+
+def _why_blind(layer: Layer) -> str:
+    return f"its layer {layer.reason}" if layer.reason else "no sample runs its layer"
