@@ -172,7 +172,7 @@ def test_what_is_computed_of_a_shape_follows():
 
 
 def test_places_from_the_end_of_an_axis_of_any_length_follow():
-    """Rows of a constant are taken, behind however many are fed; of the others the last one goes."""
+    """Rows of a constant are taken, behind however many are fed; of the others the last goes."""
     proto = built(
         "z = Concat <axis = 0> (x, k) l = Slice(z, s, e) y = MatMul(v, l)",
         inputs="float[length, 8] x",

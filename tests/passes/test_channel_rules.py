@@ -602,6 +602,7 @@ STAYING = {
     "ArgMax": "a = ArgMax <axis = 1> (h) c = Cast <to = 1> (a) o = Mul(c, h)",
     "NonZero": "n = NonZero(h) s = Shape(n) c = Cast <to = 1> (s) d = ReduceMax(c) o = Add(h, d)",
     "Size": "s = Size(h) c = Cast <to = 1> (s) o = Div(h, c)",
+    "Dropout": "t = Cast <to = 9> (k) o = Dropout(h, , t)",
     "Cast": "s = Shape(h) c = Cast <to = 1> (s) d = ReduceMax(c) o = Div(h, d)",
     "MaxPool": "p, i = MaxPool <kernel_shape = [1, 1]> (h) j = Cast <to = 1> (i) o = Add(p, j)",
 }
@@ -609,7 +610,7 @@ STAYING = {
 
 @pytest.mark.parametrize("name", STAYING)
 def test_channels_that_are_mixed_without_a_weight_stay(name):
-    given = {"k": (12, 6, 6)} if name == "LayerNormalization" else {}
+    given = {"LayerNormalization": {"k": (12, 6, 6)}, "Dropout": {"k": ()}}.get(name, {})
     model = load_model(built(f"{BEFORE} {STAYING[name]} {AFTER}", **AROUND, **given))
     groups, frozen = find_groups(model)
     assert not groups

@@ -121,7 +121,9 @@ def space_to_depth(op: Operator) -> None:
     x, output = op.input(0), op.output()
     op.join(x[0], output[0])
     op.freeze((*x[2:], *output[2:]), op.mixes)
-    op.join(np.tile(x[1], len(output[1]) // len(x[1])), output[1])
+    several = len(output[1]) // len(x[1])
+    is_outer = op.attribute("mode", "DCR") == "DCR"
+    op.join(np.tile(x[1], several) if is_outer else np.repeat(x[1], several), output[1])
 
 
 def resize(op: Operator) -> None:

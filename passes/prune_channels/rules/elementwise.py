@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from onnxcomp.graph import Constant
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -11,20 +13,7 @@ if TYPE_CHECKING:
 
 UNARY = {
     *("Abs", "Acos", "Acosh", "Asin", "Asinh", "Atan", "Atanh", "BitwiseNot", "Cast"),
-    *(
-        "CastLike",
-        "Ceil",
-        "Celu",
-        "Clip",
-        "Cos",
-        "Cosh",
-        "Dropout",
-        "Elu",
-        "Erf",
-        "Exp",
-        "Floor",
-        "Gelu",
-    ),
+    *("CastLike", "Ceil", "Celu", "Clip", "Cos", "Cosh", "Elu", "Erf", "Exp", "Floor", "Gelu"),
     *("HardSigmoid", "HardSwish", "Identity", "IsInf", "IsNaN", "LeakyRelu", "Log", "Mish", "Neg"),
     *("Not", "Reciprocal", "Relu", "Round", "Selu", "Shrink", "Sigmoid", "Sign", "Sin", "Sinh"),
     *("Softplus", "Softsign", "Sqrt", "Swish", "Tan", "Tanh", "ThresholdedRelu"),
@@ -50,6 +39,15 @@ def unary(op: Operator) -> None:
         op.leave(op.input(place))
 
 
+def dropout(op: Operator) -> None:
+    """Each element passes; in training, what is dropped depends on how many there are."""
+    unary(op)
+    training = op.node.inputs[2] if op.has(2) else None
+    is_off = training is None or (isinstance(training, Constant) and not training.values.any())
+    if not is_off:
+        op.freeze_all(f"{op.name} in training")
+
+
 def broadcasting(op: Operator) -> None:
     """Each output element is a function of those in its place; axes of size 1 serve all."""
     if op.opset < FIRST_BROADCASTING_OPSET and len({len(op.input(i)) for i in (0, -1)}) > 1:
@@ -68,4 +66,5 @@ def broadcasting(op: Operator) -> None:
 RULES: dict[str, Callable[[Operator], None]] = {
     **dict.fromkeys(UNARY, unary),
     **dict.fromkeys(BROADCASTING, broadcasting),
+    "Dropout": dropout,
 }
