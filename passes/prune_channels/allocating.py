@@ -27,6 +27,9 @@ channels are as wide."""
 WIDE_PRODUCT = 128
 """Matrix products of so many channels keep multiples of 16."""
 
+BISECTIONS = 20
+"""Ratios that are tried; a group has fewer channels than they tell apart."""
+
 
 def counts_to_keep(group: Group, round_to: int | None, least: float) -> list[int]:
     """Return how many channels of a group may stay, most first.
@@ -71,15 +74,15 @@ def uniform_within(
         measure: What is left of the model.
         goal: How much may be left.
     """
+    best = uniform(options, 1.0)
+    if _measured(options, best, measure) > goal:
+        return None
     low, high = 0.0, 1.0
-    best = None
-    for _ in range(20):
-        ratio = 1.0 if best is None and low == 0.0 and high == 1.0 else (low + high) / 2
+    for _ in range(BISECTIONS):
+        ratio = (low + high) / 2
         counts = uniform(options, ratio)
         if _measured(options, counts, measure) <= goal:
             best, high = counts, ratio
-        elif ratio == 1.0:
-            return None
         else:
             low = ratio
     return best

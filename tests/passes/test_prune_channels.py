@@ -212,6 +212,15 @@ def test_what_cannot_be_had_is_said():
         pruned(CONVNET, ratio=0.8, scope="global", round_to=16)
 
 
+@pytest.mark.parametrize("feeds", [None, feeds_of(6, x=(4, 8))], ids=["blind", "data"])
+def test_where_nothing_can_go(feeds):
+    alone = built("(float[N,8] x) => (float[N,8] y) { y = MatMul(x, w) }", {"w": matrix(8, 8)})
+    with pytest.raises(OptionError, match=r"macs = 0\.5 cannot be had: the least is 1\.0 \("):
+        pruned(alone, feeds, macs=0.5)
+    _, verdicts = pruned(alone, feeds, ratio=0.3, scope="global")
+    assert verdicts["w"].verdict == "skipped"
+
+
 def test_a_copy_is_pruned_alike():
     model = load_model(CONVNET)
     copied = copy_model(model)
