@@ -39,8 +39,8 @@ class Prune(Pass):
     afterwards code only what is left. Zeros do not speed up ONNX Runtime's CPU provider, which
     multiplies with them like with any other number; nor do N:M patterns.
 
-    Methods: SparseGPT (Frantar and Alistarh, 2023); Wanda (Sun et al., 2023); least squares on
-    what is left (Kwon et al., 2022).
+    Methods: SparseGPT (Frantar and Alistarh, 2023); ALPS (Meng et al., 2024); Wanda (Sun et al.,
+    2023); least squares on what is left (Kwon et al., 2022).
     """
 
     name: ClassVar[str] = "prune"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from onnxcomp.recovery import Problem, best_repair, refit_on_support, takes_bias
+from passes.prune.alternating import alternating_mask
 from passes.prune.masks import input_order
 from passes.prune.scoring import Sweep, input_scores, magnitude_scores
 
@@ -86,11 +87,17 @@ def prune_weight(
         mask = choose(problem.weights, aim.sparsity)
         plain = np.where(mask, problem.weights, 0.0)
         yield (plain, f"{aim.criterion} mask"), plain
-        fitted = _fitted(problem, problem.weights, choose, aim)
-        yield (fitted, f"{aim.criterion} mask, least squares"), fitted
+        target, how = problem.weights, "least squares"
+        fitted = _fitted(problem, target, choose, aim)
+        yield (fitted, f"{aim.criterion} mask, {how}"), fitted
         if moments.paired:
-            fitted = _fitted(problem, problem.target(), choose, aim)
-            yield (fitted, f"{aim.criterion} mask, least squares for what the layer gets"), fitted
+            target, how = problem.target(), "least squares for what the layer gets"
+            fitted = _fitted(problem, target, choose, aim)
+            yield (fitted, f"{aim.criterion} mask, {how}"), fitted
+        if aim.criterion == "sparsegpt":
+            agreed = _agreed(problem, target, fitted != 0, aim, input_order(layer))
+            if agreed is not None:
+                yield (agreed, f"{aim.criterion} mask, alternated, {how}"), agreed
 
     (found, how), shift = best_repair(problem, candidates(), inputs.held_out)
     return PrunedWeight(layer.form.to_tensor(found).astype(values.dtype), shift, how)
@@ -105,6 +112,17 @@ def _fitted(problem: Problem, target: Floats, choose: Choose, aim: Aim) -> Float
         parts = zip(target, choose(found, share), problem.damped, strict=True)
         found = np.stack([refit_on_support(*part) for part in parts])
     return found
+
+
+def _agreed(
+    problem: Problem, target: Floats, mask: Mask, aim: Aim, order: NDArray[np.intp]
+) -> Floats | None:
+    """Fit what is left by a mask that was found by turns; None where that would take too long."""
+    found = alternating_mask(target, mask, problem.damped, aim.pattern, aim.sparsity, order)
+    if found is None:
+        return None
+    parts = zip(target, found, problem.damped, strict=True)
+    return np.stack([refit_on_support(*part) for part in parts])
 
 
 def _chooser(layer: Layer, problem: Problem, aim: Aim) -> Choose:
