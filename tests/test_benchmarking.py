@@ -7,7 +7,7 @@ import numpy as np
 import onnx
 import pytest
 
-from onnxcomp.benchmarking import _interval, benchmark
+from onnxcomp.benchmarking import _interval, benchmark, cpu_ratio
 from onnxcomp.errors import ModelError, OptionError
 from onnxcomp.runtime import open_session, samples_for
 from onnxcomp.runtime.memory import own_peak, peak_memory
@@ -104,3 +104,11 @@ def test_the_memory_of_text_and_of_a_failure():
     assert peak_memory(model, {"x": np.array(["a"], object)}) > 1 << 20
     with pytest.raises(ModelError, match=r"^cannot measure the memory of a run: .*'w' is not"):
         peak_memory(model, {"w": np.ones(1)})
+
+
+def test_parts_of_a_model():
+    original, result = chain(2), chain(8)
+    feed = next(iter(samples_for(open_session(original))))
+    found = cpu_ratio(original, result, [feed])
+    assert found.low <= found.median <= found.high
+    assert found.median > 1.5

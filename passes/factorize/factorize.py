@@ -17,7 +17,7 @@ from passes.factorize.kinds import PAIR
 from passes.factorize.menus import Curve, Wish
 from passes.factorize.planning import Plan, Planner, parse_plan
 from passes.factorize.sites import Site, site_of
-from passes.factorize.splitting import split
+from passes.factorize.splitting import replace_constants, split
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -199,26 +199,21 @@ class Factorize(Pass):
         original = copy_model(model)
         calibration.run(model, original, context)
         scopes = {id(node): scope for scope in model.all_scopes() for node in scope.nodes}
-        verdicts = []
+        verdicts, made = [], {}
         has_data = context.samples is not None or context.statistics is not None
         for site, layer in chosen:
             key = id(site.weight.tensor)
             choice, solved = plan.choices[key], calibration.found[key]
-            split(site, choice, solved.arrays, scopes)
-            how = described(site, choice)
-            if solved.how:
-                how = f"{how}; {solved.how}"
-            elif has_data:
-                how = f"{how}; without data, since {_why_blind(layer)}"
+            made[key] = split(site, choice, solved.arrays, scopes)
+            how = [described(site, choice), solved.how]
+            if has_data and not solved.how:
+                how[1] = f"without data, since {_why_blind(layer)}"
+            after = choice.nbytes(site) + solved.added
+            reason = "; ".join(each for each in how if each)
             verdicts.append(
-                change(
-                    site.weight,
-                    how,
-                    before=before[key],
-                    after=choice.nbytes(site) + solved.added,
-                    error=solved.error,
-                )
+                change(site.weight, reason, before=before[key], after=after, error=solved.error)
             )
+        replace_constants(model, made)
         return verdicts
 
     def offers(self, weight: Weight, context: Context) -> Iterator[Offer]:

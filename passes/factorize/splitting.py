@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import onnx_graphsurgeon as gs
     from numpy.typing import NDArray
 
-    from onnxcomp.graph import Graph
+    from onnxcomp.graph import Graph, Model
     from passes.factorize.kinds import Choice
     from passes.factorize.pieces import Piece
     from passes.factorize.sites import Site
@@ -30,7 +30,9 @@ DATA = 0
 """The input at which convolutions and recurrent layers take their data, and lookups the table."""
 
 
-def split(site: Site, choice: Choice, arrays: Arrays, scopes: Mapping[int, Graph]) -> None:
+def split(
+    site: Site, choice: Choice, arrays: Arrays, scopes: Mapping[int, Graph]
+) -> list[Constant]:
     """Let several layers compute what one did.
 
     The operator itself stays as the last of them, with its bias and its output; of a lookup, as
@@ -41,6 +43,9 @@ def split(site: Site, choice: Choice, arrays: Arrays, scopes: Mapping[int, Graph
         choice: What it becomes.
         arrays: The weights, as of `Solved`.
         scopes: The graph or body that each operator is in, by the operator's identity.
+
+    Returns:
+        The constants that came in the place of the weight, which nothing reads any more.
     """
     pieces = choice.pieces(site)
     if site.op != "Conv":
@@ -64,6 +69,18 @@ def split(site: Site, choice: Choice, arrays: Arrays, scopes: Mapping[int, Graph
         place = next(place for place, each in enumerate(nodes) if each is node)
         place += site.op == "Gather"
         nodes[place:place] = made
+    return constants
+
+
+def replace_constants(model: Model, new: Mapping[int, Sequence[Constant]]) -> None:
+    """List constants where those were that they replace, so that later passes find them.
+
+    Args:
+        model: The model.
+        new: What came in the place of a constant, by its identity.
+    """
+    for scope in model.all_scopes():
+        scope.constants = [one for each in scope.constants for one in new.get(id(each), (each,))]
 
 
 def _split_convolution(

@@ -8,11 +8,11 @@ import pytest
 from factorizing import factorized, planned
 from quantizing import CONVNET, IMAGES, built, context_of, matrix, numbers, run, snr, weight
 
-from onnxcomp import Context, load_model
+from onnxcomp import Context, compress, load_model
 from onnxcomp.errors import OptionError
 from onnxcomp.graph import model_bytes
 from onnxcomp.statistics import observe
-from passes import Factorize
+from passes import Cluster, Factorize, Quantize
 from passes.factorize.timing import Stopwatch
 
 BODY = """(float[N, 48] x) => (float[N, 40] y) {
@@ -257,3 +257,21 @@ def test_weights_that_are_not_finite():
     proto = built("(float[N, 48] x) => (float[N, 64] y) { y = MatMul(x, w) }", {"w": broken})
     _, verdicts = factorized(proto, rank_ratio=0.5)
     assert verdicts["w"].reason == "holds NaN or infinity"
+
+
+@pytest.mark.parametrize("later", [Cluster(), Quantize(mode="static")], ids=lambda one: one.name)
+def test_other_passes_take_the_factors(untimed, later):
+    proto = built(
+        """(float[N, 16, 8, 8] x) => (float[N, 96] y) {
+            c = Conv <pads = [1, 1, 1, 1]> (x, w1)  r = Relu(c)  p = GlobalAveragePool(r)
+            f = Flatten(p)  y = Gemm <transB = 1> (f, w2) }""",
+        {"w1": weight(128, 16, 3, 3), "w2": weight(96, 128)},
+    )
+    first = Factorize(rank_ratio=0.5, allow="size")
+    report = compress(proto, [first, later], data=list(IMAGES), settings=untimed).report
+    assert [step.status for step in report.steps] == ["applied", "applied"]
+    assert report.validation[0].problem is None
+    names = [each.name for each in report.steps[1].changed]
+    assert {"w1.low_rank.0", "w1.low_rank.1"} <= set(names)
+    alone = compress(proto, [later], data=list(IMAGES), settings=untimed).report
+    assert report.output.bytes < alone.output.bytes
