@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from onnxcomp.recovery import damp, refit_on_support, support_of
+from passes.prune.alternating import alternating_mask
 from passes.prune.masks import Pattern
 from passes.prune.scoring import Sweep, input_scores, magnitude_scores
 
@@ -143,3 +144,17 @@ def test_what_counts_as_pruned():
     assert support_of(values) is None
     values[1] = 0
     np.testing.assert_array_equal(support_of(values), values != 0)
+
+
+@pytest.mark.parametrize("pattern", [Pattern(), Pattern(2, 4), Pattern(by_row=True)])
+def test_masks_found_by_turns_cost_less_and_keep_to_the_pattern(pattern):
+    random = np.random.default_rng(7)
+    weights, second = random.standard_normal((2, 16, 24)), second_moment(random, 24, 2)
+    start = pattern.keep(magnitude_scores(weights), 0.5)
+    found = alternating_mask(weights, start, second, pattern, 0.5, np.arange(24))
+    # A mask keeps to the pattern if choosing by it changes nothing.
+    np.testing.assert_array_equal(found, pattern.keep(found.astype(float), 0.5))
+    before, after = (
+        cost(weights, fitted(weights, each, second), second) for each in (start, found)
+    )
+    assert after < before
