@@ -67,18 +67,25 @@ def install(monkeypatch):
 
 def test_the_built_in_ones():
     assert {cls.name: cls for cls in ALL} == available_passes()
-    assert list(available_passes()) == ["simplify", "cluster", "quantize", "expand"]
+    assert list(available_passes()) == ["simplify", "factorize", "cluster", "quantize", "expand"]
 
 
 def test_a_pass_of_another_distribution(install, models):
     install("MINE")
-    assert list(available_passes()) == ["polish", "simplify", "cluster", "quantize", "expand"]
+    assert list(available_passes()) == [
+        "polish",
+        "simplify",
+        "factorize",
+        "cluster",
+        "quantize",
+        "expand",
+    ]
     assert "polish" in command().commands
     names = [
         each["properties"]["pass"]["const"]
         for each in recipe_schema()["properties"]["passes"]["items"]["oneOf"]
     ]
-    assert names == ["polish", "simplify", "cluster", "quantize", "expand"]
+    assert names == ["polish", "simplify", "factorize", "cluster", "quantize", "expand"]
     passes = parse_recipe({"passes": [{"pass": "polish"}, {"pass": "cluster", "bits": 2}]})
     assert passes == (Polish(), Cluster(bits=2))
     steps = compress(models["mlp"].proto, passes).report.steps
