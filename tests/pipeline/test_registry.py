@@ -42,6 +42,7 @@ class Seeded(Polish):
     seed: int = 0
 
 
+BUILT_IN = ["simplify", "prune-channels", "factorize", "prune", "cluster", "quantize", "expand"]
 MINE = (Polish,)
 COMMAND = (Run,)
 OPTION = (Seeded,)
@@ -67,25 +68,18 @@ def install(monkeypatch):
 
 def test_the_built_in_ones():
     assert {cls.name: cls for cls in ALL} == available_passes()
-    assert list(available_passes()) == ["simplify", "factorize", "cluster", "quantize", "expand"]
+    assert list(available_passes()) == BUILT_IN
 
 
 def test_a_pass_of_another_distribution(install, models):
     install("MINE")
-    assert list(available_passes()) == [
-        "polish",
-        "simplify",
-        "factorize",
-        "cluster",
-        "quantize",
-        "expand",
-    ]
+    assert list(available_passes()) == ["polish", *BUILT_IN]
     assert "polish" in command().commands
     names = [
         each["properties"]["pass"]["const"]
         for each in recipe_schema()["properties"]["passes"]["items"]["oneOf"]
     ]
-    assert names == ["polish", "simplify", "factorize", "cluster", "quantize", "expand"]
+    assert names == ["polish", *BUILT_IN]
     passes = parse_recipe({"passes": [{"pass": "polish"}, {"pass": "cluster", "bits": 2}]})
     assert passes == (Polish(), Cluster(bits=2))
     steps = compress(models["mlp"].proto, passes).report.steps
