@@ -44,8 +44,8 @@ FIRST_IR_OF_OVERRIDING = 4
 OVERRIDDEN = np.float32(0.5)
 """The share that an initializer has of its values, in reverse, when it is overridden."""
 
-LEAST_COSINE = 0.5
-"""Between the difference that overriding makes to the original and to a result of few bits."""
+LEAST_EFFECT = 0.05
+"""Of overriding a result, of that of the original; an initializer that was folded has none."""
 
 METADATA_BYTES = 1024
 """What the recipe in the metadata may take."""
@@ -244,16 +244,17 @@ def _check_outputs(model: SmallModel, folder: Path) -> None:
 
 
 def _check_overriding(original: onnx.ModelProto, model: SmallModel, folder: Path) -> None:
-    """Check that other values of an initializer do what they do to the original."""
+    """Check that other values of an initializer still do something like what they did.
+
+    Of a result with few bits, or little rank, no more can be said.
+    """
     fed = {each.name for each in _inputs(original)}
     sessions = [open_session(source) for source in (model.source(folder), folder / RESULT)]
     for tensor in [each for each in original.graph.initializer if each.name in fed]:
         values = onnx.numpy_helper.to_array(tensor)
         other = {tensor.name: np.ascontiguousarray(values[::-1] * OVERRIDDEN, values.dtype)}
         wanted, found = (_moves(session, model.feeds[0], other) for session in sessions)
-        agrees = float(wanted @ found) > LEAST_COSINE * np.linalg.norm(wanted) * np.linalg.norm(
-            found
-        )
+        agrees = np.linalg.norm(found) > LEAST_EFFECT * np.linalg.norm(wanted)
         expect(agrees, f"{tensor.name!r} cannot be overridden")
 
 
