@@ -31,6 +31,9 @@ RECIPE = "onnxcomp.recipe"
 VERSION = "onnxcomp.version"
 SOURCE = "onnxcomp.source_sha256"
 
+MOST_ENTRIES = 2
+"""Of a decision that a table shows."""
+
 
 @dataclass(frozen=True)
 class Origin:
@@ -127,14 +130,23 @@ def apply_pass(one: Pass, model: Model, context: Context) -> tuple[Verdict, ...]
 
 
 def _decisions(one: Pass, decided: Sequence[Pass]) -> list[str]:
-    """Say what a pass decided by measuring: the options in which the decision differs from it."""
+    """Say what a pass decided by measuring: the options in which the decision differs from it.
+
+    The recipe has long lists in full; options that the decision stands for are None in it.
+    """
     asked = one.model_dump(mode="json")
     return [
-        f"decided on {key} = {value}"
+        f"decided on {key} = {_shortened(value)}"
         for each in decided
         for key, value in each.model_dump(mode="json").items()
-        if asked.get(key) != value
+        if value is not None and asked.get(key) != value
     ]
+
+
+def _shortened(value: object) -> object:
+    if isinstance(value, list) and len(value) > MOST_ENTRIES:
+        return f"{len(value)} entries, in the recipe"
+    return value
 
 
 def _side_effects(model: Model, copied: Model) -> list[str]:
