@@ -3,7 +3,7 @@
 from onnxcomp.recovery.bias import add_bias, bias_bytes, takes_bias
 from onnxcomp.recovery.choosing import best_repair
 from onnxcomp.recovery.feedback import Feedback, damp
-from onnxcomp.recovery.measuring import held_out_error
+from onnxcomp.recovery.measuring import held_out_error, relative_error
 from onnxcomp.recovery.problems import Problem
 from onnxcomp.recovery.refits import (
     gain_and_shift,
@@ -30,6 +30,7 @@ __all__ = [
     "refit_codebook",
     "refit_on_support",
     "refit_scales",
+    "relative_error",
     "repair_at_once",
     "repair_in_sequence",
     "support_of",

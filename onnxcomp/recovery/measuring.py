@@ -1,8 +1,8 @@
-"""Whether a repair helps, on columns that it was not made from."""
+"""What a change costs: in a weight, and in outputs on columns that no repair was made from."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,6 +14,26 @@ if TYPE_CHECKING:
     from onnxcomp.statistics import HeldOut
 
     Floats = NDArray[np.float64]
+
+
+BLOCK = 1 << 22
+"""Elements that are compared at a time, so that no copy of a whole weight is made."""
+
+
+def relative_error(values: NDArray[Any], found: NDArray[Any]) -> float:
+    """Return the Frobenius norm of what became of a weight less the weight, relative to its own.
+
+    Args:
+        values: The weight.
+        found: What became of it, of the same shape.
+    """
+    wrong, total = 0.0, 0.0
+    first, second = values.reshape(-1), found.reshape(-1)
+    for start in range(0, len(first), BLOCK):
+        exact = first[start : start + BLOCK].astype(np.float64)
+        wrong += float(np.sum(np.square(exact - second[start : start + BLOCK])))
+        total += float(np.sum(np.square(exact)))
+    return float(np.sqrt(wrong / total)) if total else 0.0
 
 
 def held_out_error(

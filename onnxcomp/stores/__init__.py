@@ -2,7 +2,7 @@
 
 from onnxcomp.stores.affine import AffineStore
 from onnxcomp.stores.building import leave_out_zeros, store_codes
-from onnxcomp.stores.codebook import FOLDING_LIMIT, CodebookStore
+from onnxcomp.stores.codebook import FOLDING_LIMIT, TOO_LARGE, CodebookStore
 from onnxcomp.stores.entries import Codebook
 from onnxcomp.stores.expression import MARK, Expression, Indices, Leaf, Operation, is_shared
 from onnxcomp.stores.parsing import Store, parse_store
@@ -11,6 +11,7 @@ from onnxcomp.stores.sparse import SparseStore
 __all__ = [
     "FOLDING_LIMIT",
     "MARK",
+    "TOO_LARGE",
     "AffineStore",
     "Codebook",
     "CodebookStore",

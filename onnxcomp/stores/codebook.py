@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 FOLDING_LIMIT = 1 << 30
 """ONNX Runtime folds no node whose output has more bytes than this."""
 
+TOO_LARGE = "is larger than 1 GiB, and ONNX Runtime folds nothing that large"
+"""Why a weight whose decoding would not be folded is left alone."""
+
 DECODED_AT_A_TIME = 1 << 22
 """Codes that `CodebookStore.load` looks up at once."""
 

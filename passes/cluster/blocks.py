@@ -45,13 +45,3 @@ def has_zero(values: NDArray[Any]) -> bool:
 def is_finite(values: NDArray[Any]) -> bool:
     """Whether a weight holds neither a NaN nor an infinity."""
     return all(bool(np.all(np.isfinite(block))) for block in flat_blocks(values))
-
-
-def relative_error(values: NDArray[Any], decoded: NDArray[Any]) -> float:
-    """Relative Frobenius error of a decoded weight, without unit."""
-    wrong, total = 0.0, 0.0
-    for one, other in zip(flat_blocks(values), flat_blocks(decoded), strict=True):
-        exact = one.astype(np.float64)
-        wrong += float(np.sum(np.square(exact - other)))
-        total += float(np.sum(np.square(exact)))
-    return float(np.sqrt(wrong / total)) if total else 0.0

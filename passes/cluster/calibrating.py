@@ -10,12 +10,12 @@ from onnxcomp.pipeline import change
 from onnxcomp.recovery import (
     add_bias,
     bias_bytes,
+    relative_error,
     repair_at_once,
     repair_in_sequence,
     takes_bias,
 )
 from onnxcomp.statistics import layers, observe
-from passes.cluster.blocks import relative_error
 from passes.cluster.refining import refine
 
 if TYPE_CHECKING:

@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from onnxcomp.allocation import Option, allocate
-from onnxcomp.recovery import Feedback, Problem, held_out_error, output_errors, support_of
+from onnxcomp.recovery import (
+    Feedback,
+    Problem,
+    held_out_error,
+    output_errors,
+    relative_error,
+    support_of,
+)
 from onnxcomp.statistics import (
     InputStatistics,
     held_out_samples,
@@ -19,7 +26,6 @@ from onnxcomp.statistics import (
     watch_inputs,
 )
 from onnxcomp.stores import Codebook
-from passes.cluster.blocks import relative_error
 from passes.cluster.coding import Coding
 from passes.cluster.histogram import Histogram
 from passes.cluster.kmeans import cluster_points

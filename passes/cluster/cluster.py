@@ -12,8 +12,9 @@ from pydantic import Field
 from onnxcomp.errors import OptionError
 from onnxcomp.graph import StoreValues, copy_model, count_bytes, raise_opset
 from onnxcomp.pipeline import Offer, Pass, Stage, change, skip
-from onnxcomp.stores import FOLDING_LIMIT
-from passes.cluster.blocks import is_finite, relative_error
+from onnxcomp.recovery import relative_error
+from onnxcomp.stores import FOLDING_LIMIT, TOO_LARGE
+from passes.cluster.blocks import is_finite
 from passes.cluster.budget import keep_within
 from passes.cluster.calibrating import Calibration
 from passes.cluster.choosing import Allotment, Choice
@@ -39,8 +40,6 @@ if TYPE_CHECKING:
     from onnxcomp.graph import Model, Weight
     from onnxcomp.pipeline import Context
     from onnxcomp.verdicts import Verdict
-
-TOO_LARGE = "is larger than 1 GiB, and ONNX Runtime folds nothing that large"
 
 DATA_FREE_SHARE, ALLOTTING_SHARE = 0.1, 0.5
 """Of the progress: for clustering without data, and for choosing bits."""

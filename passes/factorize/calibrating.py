@@ -10,6 +10,7 @@ import numpy as np
 from onnxcomp.recovery import (
     add_bias,
     bias_bytes,
+    relative_error,
     repair_at_once,
     repair_in_sequence,
 )
@@ -130,8 +131,7 @@ class Calibration:
     def _keep(self, key: int, site: Site, solved: Solved, how: str, added: int = 0) -> None:
         values = site.weight.load()
         dense = site.form.to_tensor(solved.dense)
-        before = np.linalg.norm(values.astype(np.float64))
-        error = float(np.linalg.norm(values - dense) / before) if before else 0.0
+        error = relative_error(values, dense)
         arrays = tuple(each.astype(site.weight.dtype) for each in solved.arrays)
         self.found[key] = Found(arrays, error, how, added)
         site.weight.tensor.values = dense.astype(site.weight.dtype)

@@ -13,6 +13,7 @@ from onnxcomp.pipeline import change, skip
 from onnxcomp.recovery import (
     add_bias,
     bias_bytes,
+    relative_error,
     repair_at_once,
     repair_in_sequence,
     takes_bias,
@@ -21,7 +22,7 @@ from onnxcomp.statistics import layers, observe
 from passes.prune.masks import matrix_form, sparsity_of
 from passes.prune.repairing import Aim, prune_weight
 from passes.prune.scoring import magnitude_scores
-from passes.prune.storing import relative_error, sparse_store
+from passes.prune.storing import sparse_store
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -10,7 +10,7 @@ from pydantic import Field
 from onnxcomp.errors import OptionError
 from onnxcomp.graph import copy_model, raise_opset
 from onnxcomp.pipeline import Pass, Stage, skip
-from onnxcomp.stores import FOLDING_LIMIT
+from onnxcomp.stores import FOLDING_LIMIT, TOO_LARGE
 from passes.prune.calibrating import Pruner
 from passes.prune.levels import by_magnitude, by_threshold
 from passes.prune.masks import Pattern
@@ -28,8 +28,6 @@ LOWEST_OPSET = 11
 
 LEVELS_SHARE = 0.3
 """Of the progress: for choosing the share of each weight."""
-
-TOO_LARGE = "is larger than 1 GiB, and ONNX Runtime folds nothing that large"
 
 
 class Prune(Pass):

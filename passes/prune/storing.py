@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from onnxcomp.stores import AffineStore, SparseStore, leave_out_zeros
 
 if TYPE_CHECKING:
@@ -29,10 +27,3 @@ def sparse_store(
     plain = AffineStore(weight.shape, weight.dtype, values, weight.opset, is_dequantized=False)
     store = leave_out_zeros(plain, present)
     return store if isinstance(store, SparseStore) else None
-
-
-def relative_error(values: NDArray[Any], found: NDArray[Any]) -> float:
-    """Return the Frobenius norm of what a weight misses, relative to its own."""
-    wanted = values.astype(np.float64)
-    total = float(np.linalg.norm(wanted))
-    return float(np.linalg.norm(wanted - found)) / total if total else 0.0

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from onnxcomp.pipeline import change, skip
+from onnxcomp.recovery import relative_error
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -71,7 +72,7 @@ def judge(
     if repair is not None:
         after += repair.added
         words.append(repair.how)
-    lost = _relative_error(values, left)
+    lost = relative_error(values, left)
     return change(weight, ", ".join(words), before=before, after=after, error=lost)
 
 
@@ -99,9 +100,3 @@ def leave(
     if axis is not None:
         return skip(weight, f"its channels stay: {reasons[axis]}")
     return skip(weight, weight.unsuitable or "has no channels that could go")
-
-
-def _relative_error(values: NDArray[Any], left: NDArray[Any]) -> float:
-    wanted, found = values.astype(np.float64), left.astype(np.float64)
-    size = float(np.linalg.norm(wanted))
-    return float(np.linalg.norm(wanted - found)) / size if size else 0.0

@@ -6,13 +6,17 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from onnxcomp.graph import StoreValues
 from onnxcomp.pipeline import change, skip
-from onnxcomp.recovery import add_bias, bias_bytes, repair_at_once, repair_in_sequence
+from onnxcomp.recovery import (
+    add_bias,
+    bias_bytes,
+    relative_error,
+    repair_at_once,
+    repair_in_sequence,
+)
 from onnxcomp.statistics import layers, one_thread, walk, watch_inputs
-from onnxcomp.stores import FOLDING_LIMIT, AffineStore, leave_out_zeros
+from onnxcomp.stores import FOLDING_LIMIT, TOO_LARGE, AffineStore, leave_out_zeros
 from passes.quantize.forms import Form
 from passes.quantize.rounding import round_weight
 from passes.quantize.weight_grids import FINE
@@ -40,8 +44,6 @@ MOST_BYTES = 1 << 27
 
 WIDEST, WIDEST_FINE = 8192, 2304
 """The most inputs of a layer that is repaired: below 8 bits, and from 8 bits on."""
-
-TOO_LARGE = "is larger than 1 GiB, and ONNX Runtime folds nothing that large"
 
 
 @dataclass(eq=False)
@@ -157,7 +159,7 @@ class Coder:
         present.update(store.tables)
         weight.tensor.values = StoreValues(store)
         how = self.coding.described(form)
-        lost = relative_error(values, store)
+        lost = relative_error(values, store.load())
         return change(weight, how, before=before, after=after, error=lost)
 
     def _repair_layer(self, layer: Layer, twin: Layer, inputs: InputStatistics) -> None:
@@ -189,7 +191,7 @@ class Coder:
             for use in layer.uses:
                 add_bias(use, rounded.shift, weight.dtype)
             after, how = after + added, f"{how}, mean corrected"
-        lost = relative_error(values, store)
+        lost = relative_error(values, store.load())
         return change(weight, how, before=verdict.bytes_before, after=after, error=lost)
 
 
@@ -211,10 +213,3 @@ def _parts(pairs: Sequence[Pair]) -> Iterator[list[Pair]]:
         total += size
     if part:
         yield part
-
-
-def relative_error(values: NDArray[Any], store: Store) -> float:
-    """Return the Frobenius norm of what a store misses, relative to that of the weight."""
-    wanted = values.astype(np.float64)
-    total = float(np.linalg.norm(wanted))
-    return float(np.linalg.norm(wanted - store.load())) / total if total else 0.0

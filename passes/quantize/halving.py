@@ -11,8 +11,8 @@ import numpy as np
 
 from onnxcomp.graph import SparseTensorValues, StoreValues, is_fixed, weights
 from onnxcomp.pipeline import change
+from onnxcomp.recovery import relative_error
 from onnxcomp.stores import AffineStore
-from passes.quantize.coder import relative_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -51,7 +51,7 @@ def halve(model: Model, selects: Callable[[str], bool]) -> list[Verdict]:
             continue
         constant.values = StoreValues(store)
         if id(constant) in known:
-            lost, weight = relative_error(values, store), known[id(constant)]
+            lost, weight = relative_error(values, store.load()), known[id(constant)]
             verdicts.append(change(weight, HOW, before=before, after=store.nbytes, error=lost))
     return verdicts
 
