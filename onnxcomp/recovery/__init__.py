@@ -14,7 +14,7 @@ from onnxcomp.recovery.refits import (
     support_of,
 )
 from onnxcomp.recovery.sensitivity import output_errors
-from onnxcomp.recovery.sequence import repair_at_once, repair_in_sequence
+from onnxcomp.recovery.sequence import repair_at_once, repair_in_sequence, repair_layers
 
 __all__ = [
     "Feedback",
@@ -33,6 +33,7 @@ __all__ = [
     "relative_error",
     "repair_at_once",
     "repair_in_sequence",
+    "repair_layers",
     "support_of",
     "takes_bias",
 ]

@@ -11,6 +11,7 @@ from onnxcomp.statistics import (
     Order,
     Relay,
     layers,
+    observe,
     one_thread,
     walk,
     watch_inputs,
@@ -91,6 +92,38 @@ def _of_recurring(
     watches, observed = watch_inputs([twins[id(layer)] for layer in recurring])
     walk((original,), watches, samples)
     return dict(zip(map(id, recurring), observed, strict=True))
+
+
+def repair_layers(
+    model: Model,
+    original: Model,
+    repair: Repair,
+    *,
+    samples: Samples | None,
+    statistics: Statistics | None,
+    sequential: bool,
+    concerns: Callable[[Weight], bool],
+    progress: Callable[[float], None],
+) -> None:
+    """Repair layers by what there is: by samples, or else by statistics; without either, none.
+
+    Args:
+        model: The model; ``repair`` changes it.
+        original: A copy of the model as it was before any change of weights.
+        repair: Repairs one layer.
+        samples: Calibration samples.
+        statistics: Of the original.
+        sequential: Whether samples are for one layer after the other, each for what it now gets.
+        concerns: Which weights are repaired.
+        progress: Told the share that is done.
+    """
+    if samples is not None and sequential:
+        repair_in_sequence(model, original, samples, repair, concerns=concerns, progress=progress)
+        return
+    if samples is not None:
+        statistics = observe(original, samples, progress)
+    if statistics is not None:
+        repair_at_once(model, original, statistics, repair, concerns=concerns)
 
 
 def repair_at_once(

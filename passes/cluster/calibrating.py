@@ -11,11 +11,10 @@ from onnxcomp.recovery import (
     add_bias,
     bias_bytes,
     relative_error,
-    repair_at_once,
-    repair_in_sequence,
+    repair_layers,
     takes_bias,
 )
-from onnxcomp.statistics import layers, observe
+from onnxcomp.statistics import layers
 from passes.cluster.refining import refine
 
 if TYPE_CHECKING:
@@ -82,21 +81,16 @@ class Calibration:
             if layer.reason and concerns(layer.weight):
                 key = id(layer.weight.tensor)
                 found[key] = _without_data(found[key], f"its layer {layer.reason}")
-        if context.samples is not None and self.sequential:
-            repair_in_sequence(
-                model,
-                original,
-                context.samples,
-                repair,
-                concerns=concerns,
-                progress=context.progress,
-            )
-            return
-        statistics = context.statistics
-        if context.samples is not None:
-            statistics = observe(original, context.samples, context.progress)
-        if statistics is not None:
-            repair_at_once(model, original, statistics, repair, concerns=concerns)
+        repair_layers(
+            model,
+            original,
+            repair,
+            samples=context.samples,
+            statistics=context.statistics,
+            sequential=self.sequential,
+            concerns=concerns,
+            progress=context.progress,
+        )
 
     def _repaired(
         self, layer: Layer, values: NDArray[Any], inputs: InputStatistics, verdict: Verdict

@@ -11,10 +11,9 @@ from onnxcomp.recovery import (
     add_bias,
     bias_bytes,
     relative_error,
-    repair_at_once,
-    repair_in_sequence,
+    repair_layers,
 )
-from onnxcomp.statistics import observe, one_thread
+from onnxcomp.statistics import one_thread
 from passes.factorize.fitting import fitted
 from passes.factorize.menus import problem_of
 
@@ -83,23 +82,16 @@ class Calibration:
                     self.solve_alone(key)
 
     def _repair(self, model: Model, original: Model, context: Context) -> None:
-        if context.samples is not None and self.sequential:
-            repair_in_sequence(
-                model,
-                original,
-                context.samples,
-                self._repair_layer,
-                concerns=self._concerns,
-                progress=context.progress,
-            )
-            return
-        statistics = context.statistics
-        if context.samples is not None:
-            statistics = observe(original, context.samples, context.progress)
-        if statistics is not None:
-            repair_at_once(
-                model, original, statistics, self._repair_layer, concerns=self._concerns
-            )
+        repair_layers(
+            model,
+            original,
+            self._repair_layer,
+            samples=context.samples,
+            statistics=context.statistics,
+            sequential=self.sequential,
+            concerns=self._concerns,
+            progress=context.progress,
+        )
 
     def _concerns(self, weight: Weight) -> bool:
         return id(weight.tensor) in self.sites

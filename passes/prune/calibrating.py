@@ -14,11 +14,10 @@ from onnxcomp.recovery import (
     add_bias,
     bias_bytes,
     relative_error,
-    repair_at_once,
-    repair_in_sequence,
+    repair_layers,
     takes_bias,
 )
-from onnxcomp.statistics import layers, observe
+from onnxcomp.statistics import layers
 from passes.prune.masks import matrix_form, sparsity_of
 from passes.prune.repairing import Aim, prune_weight
 from passes.prune.scoring import magnitude_scores
@@ -114,23 +113,16 @@ class Pruner:
             if layer.reason and self._concerns(layer.weight):
                 key = id(layer.weight.tensor)
                 self.found[key] = _without_data(self.found[key], f"its layer {layer.reason}")
-        if context.samples is not None and self.sequential:
-            repair_in_sequence(
-                model,
-                original,
-                context.samples,
-                self._repair_layer,
-                concerns=self._concerns,
-                progress=context.progress,
-            )
-            return
-        statistics = context.statistics
-        if context.samples is not None:
-            statistics = observe(original, context.samples, context.progress)
-        if statistics is not None:
-            repair_at_once(
-                model, original, statistics, self._repair_layer, concerns=self._concerns
-            )
+        repair_layers(
+            model,
+            original,
+            self._repair_layer,
+            samples=context.samples,
+            statistics=context.statistics,
+            sequential=self.sequential,
+            concerns=self._concerns,
+            progress=context.progress,
+        )
 
     def _repair_layer(self, layer: Layer, twin: Layer, inputs: InputStatistics) -> None:
         weight, key = layer.weight, id(layer.weight.tensor)

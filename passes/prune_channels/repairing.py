@@ -14,8 +14,7 @@ from onnxcomp.recovery import (
     bias_bytes,
     held_out_error,
     refit_on_support,
-    repair_at_once,
-    repair_in_sequence,
+    repair_layers,
     takes_bias,
 )
 
@@ -136,23 +135,16 @@ def repair_all(
         if found.how:
             done[key] = put(layer, found)
 
-    if context.samples is not None:
-        repair_in_sequence(
-            model,
-            original,
-            context.samples,
-            repair,
-            concerns=lambda weight: id(weight.tensor) in supports,
-            progress=context.progress,
-        )
-    elif context.statistics is not None:
-        repair_at_once(
-            model,
-            original,
-            context.statistics,
-            repair,
-            concerns=lambda weight: id(weight.tensor) in supports,
-        )
+    repair_layers(
+        model,
+        original,
+        repair,
+        samples=context.samples,
+        statistics=context.statistics,
+        sequential=True,
+        concerns=lambda weight: id(weight.tensor) in supports,
+        progress=context.progress,
+    )
     return done
 
 
