@@ -11,20 +11,20 @@ compressed.save("small.onnx")
 from onnxcomp.api import Compressed, Settings, compare, compress, sensitivity
 from onnxcomp.errors import OnnxcompError
 from onnxcomp.graph import load_model, save_model, weights
-from onnxcomp.pipeline import Context, Offer, Pass, Stage, available_passes, change, skip
+from onnxcomp.pipeline import Context, Pass, Stage, Strength, available_passes, change, skip
 from onnxcomp.report import Report, Sensitivity
 from onnxcomp.verdicts import Verdict
 
 __all__ = [
     "Compressed",
     "Context",
-    "Offer",
     "OnnxcompError",
     "Pass",
     "Report",
     "Sensitivity",
     "Settings",
     "Stage",
+    "Strength",
     "Verdict",
     "available_passes",
     "change",

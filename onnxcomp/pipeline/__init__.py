@@ -1,14 +1,14 @@
 """Passes: what they are, which there are, and how a pipeline of them is written down."""
 
-from onnxcomp.pipeline.passes import Context, Offer, Pass, Stage, change, skip
+from onnxcomp.pipeline.passes import Context, Pass, Stage, Strength, change, skip
 from onnxcomp.pipeline.recipes import parse_recipe, read_recipe, recipe, recipe_schema
 from onnxcomp.pipeline.registry import available_passes
 
 __all__ = [
     "Context",
-    "Offer",
     "Pass",
     "Stage",
+    "Strength",
     "available_passes",
     "change",
     "parse_recipe",

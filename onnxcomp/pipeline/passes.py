@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from pydantic import Field
 
+from onnxcomp.errors import OptionError
 from onnxcomp.graph import weights
 from onnxcomp.options import Options
 from onnxcomp.verdicts import Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
+    from typing import Self
 
     from onnxcomp.graph import Model, Weight
     from onnxcomp.runtime import Samples
@@ -60,18 +62,23 @@ class Context:
 
 
 @dataclass(frozen=True)
-class Offer:
-    """What a pass could do with one weight.
+class Strength:
+    """The option by which a pass does more, for a search to turn.
 
     Args:
-        configured: The pass, set up to do this and nothing else.
-        nbytes: Bytes that the weight would take in the file.
-        error: Relative Frobenius error that it would have.
+        option: A field of the pass that holds a number above 0, or None.
+        mildest: Its value where the pass does next to nothing.
+        strongest: Its value beyond which no model survives.
     """
 
-    configured: Pass
-    nbytes: int
-    error: float
+    option: str
+    mildest: float
+    strongest: float
+
+    def at(self, share: float) -> float:
+        """Return the value at a share of the way, 0 to 1: geometric, to four digits."""
+        value = self.mildest * (self.strongest / self.mildest) ** share
+        return float(f"{value:.4g}")
 
 
 class Pass(Options, ABC):
@@ -80,12 +87,14 @@ class Pass(Options, ABC):
     The command, the recipe entry, the checks and the schema of a pass come from its fields:
     ``bits: Annotated[int, Field(ge=1, le=8, description="...")] = 4``. Every field has a default.
 
-    A subclass sets ``name``, its command; ``stage``; and ``saves_bytes``, whether a result that is
-    not smaller is undone. Its docstring is the command's help.
+    A subclass sets ``name``, its command; ``stage``; ``saves_bytes``, whether a result that is
+    not smaller is undone; and ``strength``, what a search turns. Its docstring is the command's
+    help.
     """
 
     stage: ClassVar[Stage]
     saves_bytes: ClassVar[bool] = True
+    strength: ClassVar[Strength | None] = None
 
     include: Annotated[
         tuple[str, ...], Field(description="Only tensors whose name matches one of these globs.")
@@ -108,10 +117,17 @@ class Pass(Options, ABC):
             is gone, the model was not changed.
         """
 
-    def offers(self, weight: Weight, context: Context) -> Iterator[Offer]:
-        """Yield what this pass could do with a weight, for a search to choose from."""
-        del weight, context
-        return iter(())
+    def at(self, share: float) -> Self:
+        """Return this pass at a share of its strength: 0 for the mildest, 1 for the strongest.
+
+        Raises:
+            OptionError: It has no strength, or the option contradicts those that are set.
+        """
+        if self.strength is None:
+            raise OptionError(f"{self.name}: there is no option by which it does more")
+        options = {**self.model_dump(exclude_unset=True)}
+        options[self.strength.option] = self.strength.at(share)
+        return self.model_validate(options)
 
     def candidates(self, model: Model) -> tuple[list[Weight], list[Verdict]]:
         """Return the weights that this pass may change, and verdicts on all others."""

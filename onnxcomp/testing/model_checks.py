@@ -11,8 +11,8 @@ import onnx
 
 from onnxcomp.api import Settings, compress
 from onnxcomp.errors import OptionError
-from onnxcomp.graph import copy_model, load_model, weights
-from onnxcomp.pipeline import Context, Offer
+from onnxcomp.graph import load_model, weights
+from onnxcomp.pipeline import Context
 from onnxcomp.runtime import open_session, read_samples
 from onnxcomp.testing.expectations import expect
 from onnxcomp.validation import validate
@@ -32,9 +32,6 @@ if TYPE_CHECKING:
 UNTIMED = Settings(bench=False)
 OWN_METADATA = "onnxcomp."
 RESULT = "result/model.onnx"
-OFFERED = 1
-"""Weights of a model for which offers are tried: they take a while."""
-
 MOST_DIFFERENCE = 1e-9
 """Relative difference of two errors that are computed alike."""
 
@@ -133,25 +130,6 @@ def _changed(
         samples = read_samples(list(model.feeds), open_session(source).inputs)
     verdicts = limited.apply(load_model(source), Context(samples))
     return {each.name for each in verdicts if each.verdict == "changed"}
-
-
-def check_offers(subject: Pass, model: SmallModel, folder: Path) -> None:
-    """What is offered for a weight is what applying it does, and offering does nothing."""
-    graph = load_model(model.source(folder))
-    found = [weight for weight in weights(graph) if weight.unsuitable is None]
-    names = Counter(weight.name for weight in found)
-    for weight in [each for each in found if names[each.name] == 1][:OFFERED]:
-        held = weight.tensor.held
-        offers = list(subject.offers(weight, Context()))
-        expect(weight.tensor.held is held, f"offering for {weight.name!r} changed it")
-        for offer in offers:
-            _check_offer(subject, offer, weight)
-        for offer in offers[:1]:
-            verdicts = offer.configured.apply(copy_model(graph), Context())
-            changed = {each.name: each for each in verdicts if each.verdict == "changed"}
-            expect(set(changed) == {weight.name}, f"an offer for it changes {sorted(changed)}")
-            done = changed[weight.name]
-            _check_offer_was_true(offer, done.bytes_after, done.error)
 
 
 def _run(subject: Pass, model: SmallModel, folder: Path) -> Compressed:
@@ -263,23 +241,6 @@ def _moves(session: Session, feed: Feed, other: Feed) -> NDArray[np.float64]:
     before, after = session.run(feed), session.run({**feed, **other})
     moved = [np.ravel(after[name].astype(np.float64) - before[name]) for name in before]
     return np.concatenate(moved)
-
-
-def _check_offer(subject: Pass, offer: Offer, weight: Weight) -> None:
-    about = f"an offer for {weight.name!r}"
-    expect(isinstance(offer, Offer), f"{about} is a {type(offer).__name__}")
-    expect(type(offer.configured) is type(subject), f"{about} is another pass")
-    expect(offer.configured.selects(weight.name), f"{about} does not select it")
-    expect(offer.nbytes > 0, f"{about} has {offer.nbytes} bytes")
-    smaller = offer.nbytes < weight.tensor.nbytes
-    expect(smaller or not subject.saves_bytes, f"{about} saves no bytes")
-    expect(isfinite(offer.error) and offer.error >= 0, f"{about} has the error {offer.error}")
-
-
-def _check_offer_was_true(offer: Offer, nbytes: int, error: float | None) -> None:
-    about = f"{offer.nbytes} bytes at an error of {offer.error} were offered"
-    close = error is not None and abs(error - offer.error) <= MOST_DIFFERENCE * offer.error
-    expect(nbytes == offer.nbytes and close, f"{about}, {nbytes} at {error} were had")
 
 
 def _files(compressed: Compressed, folder: Path) -> dict[str, bytes]:

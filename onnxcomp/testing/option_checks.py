@@ -109,6 +109,21 @@ def check_schema(subject: Pass, folder: Path) -> None:
     expect(mine[0]["additionalProperties"] is False, "the schema allows unknown options")
 
 
+def check_strength(subject: Pass, folder: Path) -> None:
+    """What a search turns is an option that takes every value between its ends."""
+    del folder
+    strength = subject.strength
+    if strength is None:
+        message = refusal(lambda: subject.at(1.0))
+        expect("there is no option" in message, f"without a strength it says {message!r}")
+        return
+    plain = type(subject)()
+    for share in (0.0, 0.5, 1.0):
+        value = getattr(plain.at(share), strength.option)
+        expect(value == strength.at(share), f"{strength.option} = {value} at {share}")
+    expect(plain.at(0.0) != plain.at(1.0), "the mildest is the strongest")
+
+
 def check_command(subject: Pass, folder: Path) -> None:
     """The help of the command lists every option and shows an example."""
     del folder

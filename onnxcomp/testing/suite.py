@@ -9,7 +9,6 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from onnxcomp.testing.model_checks import (
-    check_offers,
     check_repeats,
     check_result,
     check_selection,
@@ -23,6 +22,7 @@ from onnxcomp.testing.option_checks import (
     check_options_are_frozen,
     check_recipe_round_trip,
     check_schema,
+    check_strength,
     check_unknown_options_are_refused,
 )
 from onnxcomp.testing.process_checks import check_threads
@@ -41,12 +41,13 @@ CHECKS = (
     check_options_are_frozen,
     check_recipe_round_trip,
     check_schema,
+    check_strength,
     check_command,
     check_threads,
 )
 """Called with a pass and an empty folder."""
 
-MODEL_CHECKS = (check_result, check_repeats, check_selection, check_offers)
+MODEL_CHECKS = (check_result, check_repeats, check_selection)
 """Called with a pass, a model and an empty folder."""
 
 

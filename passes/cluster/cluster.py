@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from glob import escape
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
 from onnxcomp.errors import OptionError
 from onnxcomp.graph import StoreValues, copy_model, count_bytes, raise_opset
-from onnxcomp.pipeline import Offer, Pass, Stage, change, skip
+from onnxcomp.pipeline import Pass, Stage, Strength, change, skip
 from onnxcomp.recovery import relative_error
 from onnxcomp.stores import FOLDING_LIMIT, TOO_LARGE
 from passes.cluster.blocks import is_finite
@@ -32,7 +31,7 @@ from passes.cluster.identical import share_identical
 from passes.cluster.run import Run
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     import numpy as np
     from numpy.typing import NDArray
@@ -43,8 +42,6 @@ if TYPE_CHECKING:
 
 DATA_FREE_SHARE, ALLOTTING_SHARE = 0.1, 0.5
 """Of the progress: for clustering without data, and for choosing bits."""
-
-OFFERED_BITS = (2, 3, 4, 6, 8)
 
 
 class Cluster(Pass):
@@ -59,6 +56,7 @@ class Cluster(Pass):
 
     name: ClassVar[str] = "cluster"
     stage: ClassVar[Stage] = Stage.CODE
+    strength: ClassVar[Strength] = Strength("size_ratio", 1.5, 24.0)
 
     bits: Annotated[int, Field(ge=1, le=8, description="Bits a weight.")] = 4
     clusters: Annotated[
@@ -207,19 +205,6 @@ class Cluster(Pass):
             return keep_within(limit, model, allotment, cluster, context, recipe_bytes=names)
         except ValueError as error:
             raise OptionError(f"{self.name}: {error}") from error
-
-    def offers(self, weight: Weight, context: Context) -> Iterator[Offer]:
-        """Offer the weight at 2, 3, 4, 6 and 8 bits, otherwise as this pass is set up."""
-        before = weight.tensor.held
-        for bits in OFFERED_BITS:
-            if bits * self.width > 8:  # noqa: PLR2004 - a byte
-                break
-            options = {**self.model_dump(), "bits": bits, "clusters": None, "share": "tensor"}
-            configured = type(self).model_validate({**options, "include": (escape(weight.name),)})
-            verdict = configured._compress(weight, Run(context.seed))  # noqa: SLF001
-            weight.tensor.values = before
-            if verdict.verdict == "changed" and verdict.error is not None:
-                yield Offer(configured, verdict.bytes_after, verdict.error)
 
     def _compress(self, weight: Weight, run: Run) -> Verdict:
         reason = self._unsuitable(weight)

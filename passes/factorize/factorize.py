@@ -10,17 +10,17 @@ from pydantic import Field
 
 from onnxcomp.errors import OptionError
 from onnxcomp.graph import copy_model
-from onnxcomp.pipeline import Offer, Pass, Stage, change, skip
+from onnxcomp.pipeline import Pass, Stage, Strength, change, skip
 from onnxcomp.statistics import layers
 from passes.factorize.calibrating import Calibration
 from passes.factorize.kinds import PAIR
-from passes.factorize.menus import Curve, Wish
+from passes.factorize.menus import Wish
 from passes.factorize.planning import Plan, Planner, parse_plan
 from passes.factorize.sites import Site, site_of
 from passes.factorize.splitting import replace_constants, split
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from onnxcomp.graph import Model, Weight
     from onnxcomp.pipeline import Context
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 PLANNING = 0.4
 """The share of the progress that choosing ranks takes."""
 
-OFFERED_RATIOS = (0.25, 0.5, 0.75)
 
 GOALS = ("rank_ratio", "macs", "size_ratio", "plan")
 """Options of which only one can be given; without any, energy decides."""
@@ -51,6 +50,7 @@ class Factorize(Pass):
 
     name: ClassVar[str] = "factorize"
     stage: ClassVar[Stage] = Stage.FACTORIZE
+    strength: ClassVar[Strength] = Strength("size_ratio", 1.05, 4.0)
 
     energy: Annotated[
         float,
@@ -215,34 +215,6 @@ class Factorize(Pass):
             )
         replace_constants(model, made)
         return verdicts
-
-    def offers(self, weight: Weight, context: Context) -> Iterator[Offer]:
-        """Offer the weight at a quarter, a half and three quarters of its elements."""
-        del context
-        goals = {"macs": None, "size_ratio": None, "plan": (), "allow": "size"}
-        for ratio in OFFERED_RATIOS:
-            update = {**goals, "rank_ratio": ratio, "include": (escape(weight.name),)}
-            configured = self.model_copy(update=update)
-            try:
-                site = configured._site(weight)  # noqa: SLF001 - a copy
-            except ValueError:
-                return
-            offer = configured._offer(site)  # noqa: SLF001
-            if offer is not None:
-                yield offer
-
-    def _offer(self, site: Site) -> Offer | None:
-        """Return what this pass does with a weight without data."""
-        key, held = id(site.weight.tensor), site.weight.tensor.held
-        nothing = [None] * site.form.matrices[0]
-        menu = self.wish.menu(site, Curve(site, nothing))
-        smaller = [one for one in menu if one.nbytes < site.weight.tensor.nbytes]
-        if not smaller:
-            return None
-        choice = min(smaller, key=lambda one: (one.error, one.nbytes)).choice
-        found = Calibration({key: site}, {key: choice}, self.sequential).solve_alone(key)
-        site.weight.tensor.values = held
-        return Offer(self, choice.nbytes(site), found.error)
 
 
 def described(site: Site, choice: Choice) -> str:

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from onnxcomp.errors import OptionError
 from onnxcomp.graph import copy_model, raise_opset
-from onnxcomp.pipeline import Pass, Stage, skip
+from onnxcomp.pipeline import Pass, Stage, Strength, skip
 from onnxcomp.stores import FOLDING_LIMIT, TOO_LARGE
 from passes.prune.calibrating import Pruner
 from passes.prune.levels import by_magnitude, by_threshold
@@ -43,6 +43,7 @@ class Prune(Pass):
 
     name: ClassVar[str] = "prune"
     stage: ClassVar[Stage] = Stage.PRUNE
+    strength: ClassVar[Strength] = Strength("sparsity", 0.1, 0.95)
 
     sparsity: Annotated[
         float, Field(gt=0, lt=1, description="Share of the weights that become zero.")

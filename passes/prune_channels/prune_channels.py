@@ -9,7 +9,7 @@ from pydantic import Field
 
 from onnxcomp.errors import OptionError
 from onnxcomp.graph import copy_model, weights
-from onnxcomp.pipeline import Pass, Stage, skip
+from onnxcomp.pipeline import Pass, Stage, Strength, skip
 from passes.prune_channels.allocating import counts_to_keep
 from passes.prune_channels.cutting import cut, kill
 from passes.prune_channels.finding import find_groups
@@ -52,6 +52,7 @@ class PruneChannels(Pass):
 
     name: ClassVar[str] = "prune-channels"
     stage: ClassVar[Stage] = Stage.PRUNE_CHANNELS
+    strength: ClassVar[Strength] = Strength("macs", 0.98, 0.25)
     # What counts is work; a weight that is only refitted keeps its bytes.
     saves_bytes: ClassVar[bool] = False
 

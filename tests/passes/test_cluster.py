@@ -199,15 +199,6 @@ def test_what_does_not_fit_together(options, message):
     assert str(caught.value) == message
 
 
-def test_an_offer_for_a_name_with_brackets():
-    model = model_of(WEIGHT)
-    (weight,) = weights(model)
-    weight.tensor.name = "layers[0].w*"
-    for offer in Cluster().offers(weight, Context()):
-        assert offer.configured.selects("layers[0].w*")
-        assert not offer.configured.selects("layers0.wx")
-
-
 def test_progress():
     told = []
     Cluster().apply(model_of(WEIGHT), Context(progress=told.append))

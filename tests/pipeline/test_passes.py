@@ -94,11 +94,6 @@ def test_a_skipped_weight(models):
     )
 
 
-def test_a_pass_offers_nothing_unless_it_says_so(models):
-    weight = next(weights(load_model(models["mlp"].proto)))
-    assert list(Sample().offers(weight, Context())) == []
-
-
 def test_a_context_that_nobody_listens_to():
     context = Context()
     context.progress(0.5)

@@ -11,7 +11,7 @@ import onnx
 import pytest
 from pydantic import Field
 
-from onnxcomp import Offer, Pass, Stage, Verdict, available_passes
+from onnxcomp import Pass, Stage, Strength, Verdict, available_passes
 from onnxcomp.pipeline import registry
 from onnxcomp.runtime import open_session
 from onnxcomp.testing import check_pass, checks, small_models
@@ -149,26 +149,13 @@ class Destructive(Halve):
         return self.verdict(weight)
 
 
-class Meddling(Halve):
-    """Change a weight while offering."""
+class Stuck(Halve):
+    """Turn nothing."""
 
-    name: ClassVar[str] = "meddling"
+    name: ClassVar[str] = "stuck"
+    strength: ClassVar[Strength] = Strength("step", 1.0, 1.0)
 
-    def offers(self, weight, context):
-        del context
-        self.halve(None, weight)
-        yield Offer(self, 1, 0.0)
-
-
-class Lying(Halve):
-    """Offer what is not kept."""
-
-    name: ClassVar[str] = "lying"
-
-    def offers(self, weight, context):
-        del context
-        configured = self.model_copy(update={"include": (weight.name,)})
-        yield Offer(configured, weight.tensor.nbytes // 2, 0.0)
+    step: Annotated[float, Field(gt=0, description="Nothing.")] = 1.0
 
 
 FAULTS = {
@@ -183,8 +170,7 @@ FAULTS = {
     Boastful: "boastful-mlp-result: the step was rolled back: the result is not smaller",
     Reshaping: "reshaping-mlp-result: the outputs were changed",
     Destructive: "destructive-mlp-result: the step was rolled back: outputs are not finite",
-    Meddling: "meddling-mlp-offers: offering for 'w1' changed it",
-    Lying: "lying-mlp-offers: .* bytes at an error of 0.0 were offered",
+    Stuck: "stuck-strength: the mildest is the strongest",
 }
 ALL = (Halve, *FAULTS)
 
