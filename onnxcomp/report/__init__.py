@@ -5,7 +5,9 @@ from onnxcomp.report.plots import check_plot, save_sensitivity_plot
 from onnxcomp.report.records import (
     FileRecord,
     Report,
+    Search,
     Step,
+    Trial,
     record_of_data,
     record_of_files,
 )
@@ -24,9 +26,11 @@ __all__ = [
     "Inspection",
     "RankedWeight",
     "Report",
+    "Search",
     "Sensitivity",
     "Step",
     "Treatment",
+    "Trial",
     "check_plot",
     "inspect_model",
     "inspection_table",

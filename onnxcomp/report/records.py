@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+from math import isfinite
 from typing import TYPE_CHECKING, Any, Literal
 
 import zstandard
-from pydantic import BaseModel, ConfigDict, Field, computed_field
+from pydantic import BaseModel, ConfigDict, Field, computed_field, field_serializer
 
 from onnxcomp.benchmarking import Benchmark
 from onnxcomp.validation import Metric, Validation
@@ -104,6 +105,53 @@ class Step(Record):
         return tuple(each for each in self.tensors if each.verdict == "changed")
 
 
+class Trial(Record):
+    """One candidate of a search: a pipeline that was tried.
+
+    Attributes:
+        number: From 0, in the order in which they were tried.
+        recipe: The pipeline, as `onnxcomp.pipeline.recipe` gives it.
+        status: Whether it met the floor, missed it, or gave no result (it crashed, hung, or ran
+            out of memory).
+        reason: Why it was not kept, or what else there is to say; empty where there is nothing.
+        bytes: Bytes of the result; None where there is none, as for all that follow.
+        drop: By how much the metric dropped, or, without a metric, 1 - agreement.
+        snr_db: The lowest SNR of the float outputs, in dB; infinite (null in JSON) where equal.
+        latency_ratio: Median of result / original; None where it was not timed either.
+        seconds: Wall time that it took.
+    """
+
+    number: int
+    recipe: dict[str, Any]
+    status: Literal["kept", "missed", "failed"]
+    reason: str
+    bytes: int | None
+    drop: float | None
+    snr_db: float | None
+    latency_ratio: float | None
+    seconds: float
+
+    @field_serializer("snr_db", when_used="json")
+    def _finite_or_null(self, value: float | None) -> float | None:
+        return value if value is not None and isfinite(value) else None
+
+
+class Search(Record):
+    """The candidates that a search tried.
+
+    Attributes:
+        goal: What was sought: size, speed, or both.
+        floor: What a candidate must not miss, in words.
+        trials: In the order in which they were tried.
+        chosen: Number of the trial whose result left; None where nothing met the floor.
+    """
+
+    goal: str
+    floor: str
+    trials: tuple[Trial, ...]
+    chosen: int | None
+
+
 class Report(Record):
     """What a run did and what it cost.
 
@@ -115,6 +163,7 @@ class Report(Record):
         validation: One for each execution provider.
         metric: The task metric, where one was asked for.
         benchmark: One for each execution provider.
+        search: The candidates that were tried, where the passes were searched for.
     """
 
     version: str
@@ -124,6 +173,7 @@ class Report(Record):
     validation: tuple[Validation, ...] = ()
     metric: Metric | None = None
     benchmark: tuple[Benchmark, ...] = ()
+    search: Search | None = None
 
     @computed_field  # type: ignore[prop-decorator]
     @property
