@@ -149,13 +149,15 @@ def benchmark(
     )
 
 
-def cpu_ratio(original: bytes, result: bytes, feeds: Sequence[Feed], threads: int = 1) -> Interval:
+def cpu_ratio(
+    original: bytes | Path, result: bytes | Path, feeds: Sequence[Feed], threads: int = 1
+) -> Interval:
     """Return the ratio of the CPU times of two models' runs, and of nothing else.
 
-    For parts of a model, of which many are timed: `benchmark` says more.
+    For parts of a model or many candidates: `benchmark` says more.
 
     Args:
-        original: A serialised model.
+        original: A serialised model, or the path of a file.
         result: The same; it has the original's inputs and outputs.
         feeds: What both are fed in turn.
         threads: Threads of one run.

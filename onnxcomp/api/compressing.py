@@ -81,6 +81,7 @@ def compress(
     model: Any,
     passes: Sequence[Pass],
     *,
+    against: Any = None,
     data: Any = None,
     statistics: str | Path | None = None,
     settings: Settings = DEFAULTS,
@@ -96,6 +97,8 @@ def compress(
         model: A path, bytes, `onnx.ModelProto`, `onnx_graphsurgeon.Graph`, `onnx_ir.Model` or
             PyTorch `ONNXProgram`; it is not changed.
         passes: Applied one after the other.
+        against: The model that results are checked and timed against, where ``model`` is itself a
+            result; None for ``model``.
         data: Inputs: whatever `onnxcomp.runtime.read_samples` takes. Passes calibrate on them,
             and the result is compared on them; None makes some up for the comparison only.
         statistics: A file that `onnxcomp statistics` made of this model, for passes to calibrate
@@ -109,9 +112,10 @@ def compress(
     """
     with Workbench() as bench:
         graph = load_model(model)
-        original, source = measured(graph, bench, model)
-        origin = origin_of(original, source, data, settings)
-        given = None if data is None or statistics is not None else origin.samples
+        first = model if against is None else against
+        original, source = measured(graph if against is None else load_model(first), bench, first)
+        origin, calibration = origin_of(original, source, data, settings)
+        given = None if data is None or statistics is not None else calibration
         known = None if statistics is None else load_statistics(Path(statistics), graph)
         context = Context(given, known, settings.seed, min_snr=settings.min_snr)
         result = graph
@@ -123,7 +127,7 @@ def compress(
             )
             steps.append(outcome.step)
             result, validation = outcome.model, outcome.validation or validation
-        is_same = result is graph
+        is_same = result is graph and against is None
         runnable, output = (original, source) if is_same else measured(result, bench, None)
         report = Report(
             version=origin.version,
@@ -166,7 +170,7 @@ def compare(
         runnables, records = zip(
             *(measured(load_model(each), bench, each) for each in (original, other)), strict=True
         )
-        origin = origin_of(runnables[0], records[0], data, settings)
+        origin, _ = origin_of(runnables[0], records[0], data, settings)
         validation: tuple[Validation, ...] = ()
         if settings.validation and origin.samples is not None:
             validation = validate(

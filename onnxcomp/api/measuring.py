@@ -13,10 +13,16 @@ from onnxcomp.report import FileRecord, record_of_data, record_of_files
 from onnxcomp.runtime import open_session, samples_for
 from onnxcomp.validation import Metric, evaluate, load_evaluator
 
+HELD_OUT = 5
+"""One sample of so many is kept from the passes, where they are to be kept apart."""
+
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from onnxcomp.api.settings import Settings
     from onnxcomp.graph import Model
     from onnxcomp.report import Report
+    from onnxcomp.runtime import Samples
 
 
 def measured(graph: Model, bench: Workbench, given: Any) -> tuple[bytes | Path, FileRecord]:
@@ -31,8 +37,13 @@ def measured(graph: Model, bench: Workbench, given: Any) -> tuple[bytes | Path, 
     return runnable, record.model_copy(update={"path": None})
 
 
-def origin_of(runnable: bytes | Path, source: FileRecord, data: Any, settings: Settings) -> Origin:
+def origin_of(
+    runnable: bytes | Path, source: FileRecord, data: Any, settings: Settings
+) -> tuple[Origin, Samples | None]:
     """Gather what every result is checked against; the original runs here for the first time.
+
+    Returns:
+        That, and the samples that passes may look at: others than those where some are held out.
 
     Raises:
         DataError: The samples do not fit the model.
@@ -40,24 +51,35 @@ def origin_of(runnable: bytes | Path, source: FileRecord, data: Any, settings: S
         OptionError: There is no such evaluator.
         ProviderError: A provider is not installed here.
     """
-    evaluator = settings.evaluate
-    if isinstance(evaluator, str):
-        evaluator = load_evaluator(evaluator)
     samples = None
     if data is not None or settings.validation or settings.bench:
         session = open_session(runnable, settings.provider[0], settings.threads)
         samples = samples_for(session, data, settings.samples, settings.seed)
-    return Origin(
+    calibration = samples
+    if settings.hold_out and data is not None and samples is not None:
+        calibration, samples = samples.parted(HELD_OUT)
+    origin = Origin(
         model=runnable,
         is_valid=complaint(runnable) is None,
         sha256=source.sha256,
         version=version("onnxcomp"),
         samples=samples,
-        evaluator=evaluator,
+        evaluator=evaluator_of(settings),
         validate=settings.validation,
         providers=settings.provider,
         threads=settings.threads,
     )
+    return origin, calibration
+
+
+def evaluator_of(settings: Settings) -> Callable[..., Any] | None:
+    """Return the task metric that is asked for, if one is.
+
+    Raises:
+        OptionError: There is no such evaluator.
+    """
+    given = settings.evaluate
+    return load_evaluator(given) if isinstance(given, str) else given
 
 
 def metric_of(origin: Origin, runnable: bytes | Path) -> Metric | None:

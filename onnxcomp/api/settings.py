@@ -51,6 +51,13 @@ class Settings(Options):
         bool,
         Field(alias="validate", description="Run the result and compare it with the original."),
     ] = True
+    hold_out: Annotated[
+        bool,
+        Field(
+            description="Keep one sample of five from the passes, and compare on those alone: "
+            "kinder to nobody."
+        ),
+    ] = False
     bench: Annotated[bool, Field(description="Time the result against the original.")] = True
 
     def model_post_init(self, context: Any, /) -> None:

@@ -2,7 +2,7 @@
 
 from onnxcomp.pipeline.passes import Context, Pass, Stage, Strength, change, skip
 from onnxcomp.pipeline.recipes import parse_recipe, read_recipe, recipe, recipe_schema
-from onnxcomp.pipeline.registry import available_passes
+from onnxcomp.pipeline.registry import available_passes, available_presets
 
 __all__ = [
     "Context",
@@ -10,6 +10,7 @@ __all__ = [
     "Stage",
     "Strength",
     "available_passes",
+    "available_presets",
     "change",
     "parse_recipe",
     "read_recipe",

@@ -180,3 +180,22 @@ class Report(Record):
     def size_ratio(self) -> float:
         """Original bytes / result bytes: more is better."""
         return self.source.bytes / self.output.bytes
+
+    @property
+    def drop(self) -> float | None:
+        """By how much the metric dropped; without one, the share of rows that disagree."""
+        if self.metric is not None:
+            return self.metric.drop
+        known = [
+            output.agreement
+            for each in self.validation
+            for output in each.outputs
+            if output.agreement is not None
+        ]
+        return 1 - min(known) if known else None
+
+    @property
+    def worst_snr_db(self) -> float | None:
+        """The lowest SNR of the float outputs on any provider, in dB; None without any."""
+        known = [each.worst_snr_db for each in self.validation if each.worst_snr_db is not None]
+        return min(known, default=None)

@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -45,6 +47,39 @@ class Samples:
     def batched(self, most: int) -> "Samples":
         """Return the same samples, at most ``most`` in a feed where the model leaves that open."""
         return replace(self, batch=max(self.least, min(most, self.batch)))
+
+    def parted(self, every: int) -> "tuple[Samples, Samples]":
+        """Return all samples but one of every so many, and these.
+
+        Raises:
+            DataError: There are fewer than that.
+        """
+        units = self.count // self.least
+        held = units // every
+        if not held:
+            raise DataError(
+                f"{self.source}: {units} samples are too few to hold one of {every} out; give "
+                f"{every} at least"
+            )
+        sides = []
+        for is_held, count in ((False, units - held), (True, held)):
+            read = partial(_read_part, self.read, self.least, every, is_held)
+            sides.append(replace(self, count=count * self.least, read=read))
+        return sides[0], sides[1]
+
+
+def _read_part(
+    read: Callable[[int], Iterable[Feed]], least: int, every: int, is_held: bool, most: int
+) -> Iterator[Feed]:
+    """Yield the samples that are held out, or all others, so many in a feed."""
+    units = (
+        feed for place, feed in enumerate(read(least)) if (place % every == every - 1) == is_held
+    )
+    while feeds := list(islice(units, max(1, most // least))):
+        if len(feeds) == 1:
+            yield feeds[0]
+        else:
+            yield {name: np.concatenate([each[name] for each in feeds]) for name in feeds[0]}
 
 
 def fit_dtype(array: Array, port: Port, where: str) -> Array:

@@ -1,0 +1,71 @@
+"""What a search is after, and how long it may take."""
+
+from __future__ import annotations
+
+from math import inf, sqrt
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from onnxcomp.options import Options
+
+if TYPE_CHECKING:
+    from onnxcomp.report import Trial
+
+NO_SLOWER = 1.02
+"""Most latency ratio of a result that is to be small: noise of the measurement, and no more."""
+
+
+class Aim(Options):
+    """What a search is after, and how long it may take."""
+
+    name: ClassVar[str] = "search"
+
+    goal: Annotated[
+        Literal["size", "speed", "balanced"],
+        Field(
+            description="The smallest file that is no slower; the fastest that is no larger; or "
+            "the least product of both ratios."
+        ),
+    ] = "size"
+    target: Annotated[
+        str | None,
+        Field(
+            description="Passes to choose from: a preset, such as edge or mobile, or a recipe "
+            "file; those that suit the goal if not given. What a recipe sets stays as it is set."
+        ),
+    ] = None
+    labels: Annotated[
+        str | None,
+        Field(
+            description="Classes of the samples, a .npy or .npz of integers: accuracy is then the "
+            "metric, on the samples that no pass sees."
+        ),
+    ] = None
+    minutes: Annotated[
+        float, Field(gt=0, allow_inf_nan=False, description="Time to look for better pipelines.")
+    ] = 10.0
+    jobs: Annotated[int, Field(ge=1, description="Pipelines tried at once, in processes.")] = 1
+    cache: Annotated[
+        str | None,
+        Field(
+            description="Folder in which finished trials are kept, so that a search that was "
+            "interrupted goes on; one in the user's cache if not given."
+        ),
+    ] = None
+
+    def objective(self, trial: Trial, original_bytes: int) -> float:
+        """Return what is to be as small as can be; infinite for a result that does not do.
+
+        Args:
+            trial: One that gave a result.
+            original_bytes: Of the original's files.
+        """
+        if trial.bytes is None or trial.latency_ratio is None or trial.status != "kept":
+            return inf
+        size, latency = trial.bytes / original_bytes, trial.latency_ratio
+        if self.goal == "size":
+            return size if latency <= NO_SLOWER else inf
+        if self.goal == "speed":
+            return latency if size <= 1 else inf
+        return sqrt(size * latency)

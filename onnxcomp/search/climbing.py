@@ -1,0 +1,157 @@
+"""Which pipeline to try next: a line search for each pass, then small moves around the best."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import inf, log
+from typing import TYPE_CHECKING
+
+from onnxcomp.search.spaces import ALWAYS, Point, Space, moved, used
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+TRIES, FEWER_TRIES = 5, 3
+"""Trials of a line search: along one pass alone, and where another was moved."""
+
+JOINING_SHARE = 0.4
+"""Strength at which a further pass joins those that are used."""
+
+MOVES = (0.15, 0.08, 0.04)
+"""By how much strengths are moved around the best, one size after the other."""
+
+NARROW = 0.02
+"""Distance of two strengths that is not worth another trial."""
+
+AIMED = 0.9
+"""Share of the floor that a line search aims at: what it expects is uncertain."""
+
+LEAST_STRAIN = 1e-3
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What a trial came to.
+
+    Args:
+        objective: As small as can be; infinite where the result does not do.
+        strain: What it lost over what it may lose; infinite where there is no result.
+    """
+
+    objective: float
+    strain: float
+
+
+class Climber:
+    """Climbs from nothing to the best point that it finds.
+
+    Every pass is tried as strong as the floor lets it be, those first that absorb the error of
+    others; a further one joins at a middling strength while that of the first is found anew; and
+    then strengths are moved a little as long as that helps (coordinate search with the
+    line searches of a root finder: what is lost grows about geometrically with the strength).
+
+    Args:
+        space: The points that there are.
+        judge: Tries points, at once where it can, and tells what each came to. Whatever it raises
+            ends the climb.
+        width: Points that are tried at once.
+
+    Attributes:
+        best: The best point so far.
+    """
+
+    def __init__(
+        self,
+        space: Space,
+        judge: Callable[[Sequence[Point]], list[Standing]],
+        width: int = 1,
+    ) -> None:
+        self._space = space
+        self._judge = judge
+        self._width = width
+        self._known: dict[Point, Standing] = {}
+        self.best = space.start
+
+    def climb(self) -> None:
+        """Climb until nothing near is better, or until the judge ends it."""
+        self._try([self.best])
+        for place in self._space.order:
+            self._join(place)
+        for move in MOVES:
+            before = None
+            while before != self.best:
+                before = self.best
+                self._move(move)
+
+    def _join(self, place: int) -> None:
+        """Try a pass that is not used yet, by itself or beside those that are."""
+        if not self._space.turns(place):
+            self._try([moved(self.best, place, ALWAYS)])
+            return
+        others = used(self._space, self.best)
+        if not others:
+            self._line(moved(self.best, place, None), place, 0.0, 1.0, TRIES)
+            return
+        point, turned = self.best, others[0]
+        share = point[turned] or ALWAYS
+        self._line(moved(point, place, JOINING_SHARE), turned, 0.0, share, FEWER_TRIES)
+
+    def _move(self, move: float) -> None:
+        """Try every strength of the best a little higher and lower; the first makes up for it."""
+        places = used(self._space, self.best)
+        for place in places[1:]:
+            for sign in (1, -1):
+                share = (self.best[place] or 0.0) + sign * move
+                if not 0 <= share <= 1:
+                    continue
+                point = moved(self.best, place, round(share, 4))
+                first = point[places[0]] or 0.0
+                low, high = max(0.0, first - 2 * move), min(1.0, first + 2 * move)
+                self._line(point, places[0], low, high, FEWER_TRIES)
+        if places:
+            first = self.best[places[0]] or 0.0
+            self._line(self.best, places[0], first, min(1.0, first + move), FEWER_TRIES)
+
+    def _line(self, point: Point, place: int, low: float, high: float, tries: int) -> None:
+        """Look along one pass for the greatest strength that the floor lets it have."""
+        for _ in range(-(-tries // self._width)):
+            known = [
+                (share, standing.strain)
+                for each, standing in self._known.items()
+                if (share := each[place]) is not None
+                and moved(each, place, None) == moved(point, place, None)
+            ]
+            low = max((share for share, strain in known if strain <= 1), default=low)
+            high = min(
+                (share for share, strain in known if strain > 1 and share > low), default=high
+            )
+            if high - low < NARROW:
+                return
+            shares = next_shares(low, high, dict(known), self._width)
+            self._try([moved(point, place, round(share, 4)) for share in shares])
+
+    def _try(self, points: Sequence[Point]) -> None:
+        wanted = [point for point in points if point not in self._known]
+        for point, standing in zip(wanted, self._judge(wanted), strict=True):
+            self._known[point] = standing
+            if standing.objective < self._known[self.best].objective:
+                self.best = point
+
+
+def next_shares(low: float, high: float, known: dict[float, float], count: int) -> list[float]:
+    """Return the strengths between two to try next, so many.
+
+    Args:
+        low: The greatest strength that is known to do, or the least that there is.
+        high: The least that is known not to, or the greatest that there is.
+        known: Strains by strength.
+        count: How many; more than one are spread evenly.
+    """
+    spread = [low + (high - low) * (place + 1) / (count + 1) for place in range(count)]
+    first, second = known.get(low), known.get(high)
+    if count > 1 or first is None or second is None or second == inf or second <= first:
+        return spread
+    first = max(first, LEAST_STRAIN)
+    share = log(AIMED / first) / log(second / first)
+    margin = 0.15
+    return [low + (high - low) * min(1 - margin, max(margin, share))]

@@ -1,0 +1,220 @@
+"""One candidate, tried in a process of its own: it may crash, hang or run out of memory.
+
+``python -m onnxcomp.search.jobs`` reads a pickled `Job` from stdin and tries it. It ends when
+stdin does, so that no trial outlives the search that asked for it.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from tempfile import TemporaryFile
+from threading import Thread
+from time import monotonic
+from typing import IO, TYPE_CHECKING, Any
+
+from onnxcomp.api import Limits, Settings, compare, compress, evaluator_of, floors_of
+from onnxcomp.benchmarking import cpu_ratio
+from onnxcomp.errors import OnnxcompError
+from onnxcomp.pipeline import parse_recipe
+from onnxcomp.report import Trial
+from onnxcomp.runtime import open_session, samples_for
+from onnxcomp.search.shelf import Shelf
+from onnxcomp.validation import Metric, evaluate
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from onnxcomp.pipeline import Pass
+    from onnxcomp.report import Report
+
+POLL_SECONDS = 0.2
+
+TIMED_FEEDS = 4
+
+
+@dataclass(frozen=True)
+class Job:
+    """A candidate to try.
+
+    Args:
+        model: The original.
+        metric: The original's task metric; None where there is none.
+        data: Samples; None where there are none.
+        recipe: The pipeline, as plain data.
+        settings: How results are checked, and what they must not miss.
+        limits: Likewise.
+        shelf: Folder of what is finished.
+        running: A folder that is there as long as the search is.
+        seconds: Time that it may take.
+    """
+
+    model: Path
+    metric: float | None
+    data: Path | None
+    recipe: dict[str, Any]
+    settings: Settings
+    limits: Limits
+    shelf: Path
+    running: Path
+    seconds: float
+
+
+def run_isolated(job: Job) -> Trial:
+    """Try a candidate in a process of its own, and return what it came to.
+
+    Whatever becomes of that process is a failed trial and nothing else. A trial that the end of
+    the search cuts short is not written down.
+    """
+    shelf, passes = Shelf(job.shelf), parse_recipe(job.recipe)
+    started = monotonic()
+    with TemporaryFile() as errors:
+        process = _started(job, errors)
+        while process.poll() is None:
+            try:
+                process.wait(POLL_SECONDS)
+            except subprocess.TimeoutExpired:
+                if monotonic() - started > job.seconds or not job.running.is_dir():
+                    _end(process)
+                    return failed(job, "took longer than the search had left", started)
+        _end(process)
+        errors.seek(0)
+        last = errors.read().decode(errors="replace").strip().rpartition("\n")[2]
+    found = shelf.trial(passes)
+    if found is None:
+        found = failed(job, _fate(process.returncode, last), started)
+        shelf.note(passes, found)
+    return found
+
+
+def failed(job: Job, reason: str, started: float) -> Trial:
+    """Return the trial of a candidate that gave no result."""
+    return Trial(
+        number=0,
+        recipe=job.recipe,
+        status="failed",
+        reason=reason,
+        bytes=None,
+        drop=None,
+        snr_db=None,
+        latency_ratio=None,
+        seconds=monotonic() - started,
+    )
+
+
+def attempt(job: Job) -> Trial:
+    """Try a candidate in this process, from the longest beginning that is finished.
+
+    Raises:
+        OnnxcompError: A pass cannot do what is asked of it.
+    """
+    started = monotonic()
+    shelf, passes = Shelf(job.shelf), parse_recipe(job.recipe)
+    path, report = _made(job, shelf, passes)
+    evaluator = evaluator_of(job.settings)
+    if evaluator is not None and job.metric is not None:
+        value = evaluate(path, evaluator, job.settings.provider[0], job.settings.threads)
+        metric = Metric(original=job.metric, result=value)
+        report = report.model_copy(update={"metric": metric})
+    floors = floors_of(report, job.settings, job.limits)
+    problems = [each.problem for each in report.validation if each.problem is not None]
+    missed = [*problems, *(each.text for each in floors if each.verdict == "missed")]
+    undone = [
+        f"{step.name} was undone: {step.reason}"
+        for step in shelf.steps(passes)
+        if step.status == "rolled_back"
+    ]
+    return Trial(
+        number=0,
+        recipe=job.recipe,
+        status="missed" if missed else "kept",
+        reason="; ".join([*missed, *undone]),
+        bytes=report.output.bytes,
+        drop=report.drop,
+        snr_db=report.worst_snr_db,
+        latency_ratio=None if missed else _latency(job, path),
+        seconds=monotonic() - started,
+    )
+
+
+def _made(job: Job, shelf: Shelf, passes: Sequence[Pass]) -> tuple[Path, Report]:
+    """Make what is not finished of a candidate; return the result and how close it is."""
+    without = {"evaluate": None, "max_drop": None, "min_snr": None, "bench": False}
+    quiet = job.settings.model_copy(update=without)
+    done = shelf.beginning(passes)
+    path = shelf.model(passes[:done]) or job.model
+    report = None
+    for count in range(done + 1, len(passes) + 1):
+        result = compress(
+            path, [passes[count - 1]], against=job.model, data=job.data, settings=quiet
+        )
+        path, report = shelf.keep(passes[:count], result)
+    if report is None or not report.validation:
+        report = compare(job.model, path, data=job.data, settings=quiet)
+    return path, report
+
+
+def _latency(job: Job, path: Path) -> float:
+    session = open_session(job.model, job.settings.provider[0])
+    samples = samples_for(session, job.data, job.settings.samples, job.settings.seed)
+    feeds = list(islice(samples.batched(1), TIMED_FEEDS))
+    return cpu_ratio(job.model, path, feeds, job.settings.threads or 1).median
+
+
+def _started(job: Job, errors: IO[bytes]) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", __name__]
+    # A session of its own, so that an interrupt from the keyboard reaches the search alone.
+    process = subprocess.Popen(  # noqa: S603 - this module
+        command, stdin=subprocess.PIPE, stdout=errors, stderr=errors, start_new_session=True
+    )
+    assert process.stdin is not None  # noqa: S101 - it was asked for
+    try:
+        pickle.dump(job, process.stdin)
+        process.stdin.flush()
+    except BrokenPipeError:
+        # It ended at once; why is in its errors.
+        pass
+    return process
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.kill()
+    process.wait()
+    if process.stdin is not None:
+        process.stdin.close()
+
+
+def _fate(code: int, last: str) -> str:
+    """Say how a process ended that left no record."""
+    if code >= 0:
+        return last or f"ended with exit code {code}"
+    name = signal.Signals(-code).name
+    return f"was killed by {name}" + (", out of memory perhaps" if name == "SIGKILL" else "")
+
+
+def _watch_for_end() -> None:
+    """End this process as soon as nobody waits for it any more."""
+    sys.stdin.buffer.read()
+    os._exit(1)
+
+
+def main() -> None:
+    """Try the job on stdin, and write down what it came to."""
+    job: Job = pickle.load(sys.stdin.buffer)  # noqa: S301 - from the process that started this one
+    Thread(target=_watch_for_end, daemon=True).start()
+    started = monotonic()
+    try:
+        trial = attempt(job)
+    except OnnxcompError as error:
+        trial = failed(job, str(error), started)
+    Shelf(job.shelf).note(parse_recipe(job.recipe), trial)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,82 @@
+"""Accuracy by given labels, on the samples that no pass sees."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from onnxcomp.api import HELD_OUT, Settings
+from onnxcomp.errors import DataError
+from onnxcomp.runtime import open_session, samples_for
+from onnxcomp.runtime.dtypes import is_float
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+    from onnxcomp.runtime.evaluation import Predictor
+
+BATCH = 32
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """An evaluator: the share of held-out samples whose largest output is at their label.
+
+    Args:
+        model: The original.
+        data: The samples.
+        labels: A file of integers, one for each sample, or for each row of its output.
+        settings: Which samples there are.
+    """
+
+    model: Path
+    data: Path
+    labels: Path
+    settings: Settings
+
+    def __call__(self, predict: Predictor) -> float:
+        """Return the accuracy, 0 to 1.
+
+        Raises:
+            DataError: The labels do not fit the samples or the outputs.
+        """
+        session = open_session(self.model, self.settings.provider[0], self.settings.threads)
+        samples = samples_for(session, self.data, self.settings.samples, self.settings.seed)
+        labels = _labels(self.labels)
+        if len(labels) < samples.count:
+            raise DataError(
+                f"{self.labels}: {len(labels)} labels for {samples.count} samples; give one each"
+            )
+        wanted = labels[: samples.count][HELD_OUT - 1 :: HELD_OUT]
+        found = [_classes(predict(feed)) for feed in samples.parted(HELD_OUT)[1].batched(BATCH)]
+        given = np.concatenate(found)
+        if given.shape != wanted.shape:
+            raise DataError(
+                f"{self.labels}: labels of shape {list(wanted.shape)} for outputs that name "
+                f"classes of shape {list(given.shape)}"
+            )
+        return float(np.mean(given == wanted))
+
+
+def _labels(path: Path) -> NDArray[Any]:
+    try:
+        loaded = np.load(path)
+        arrays = list(loaded.values()) if isinstance(loaded, np.lib.npyio.NpzFile) else [loaded]
+    except (OSError, ValueError) as error:
+        raise DataError(f"cannot read labels {str(path)!r}: not a .npy or .npz file") from error
+    if len(arrays) != 1 or arrays[0].dtype.kind not in "iu" or not arrays[0].ndim:
+        raise DataError(f"{path}: expected one array of integers, a class for each sample")
+    return arrays[0]
+
+
+def _classes(outputs: Mapping[str, NDArray[Any]]) -> NDArray[Any]:
+    """Return where the first float output that has rows is largest."""
+    for array in outputs.values():
+        if is_float(array.dtype) and array.ndim > 1 and array.shape[-1] > 1:
+            return np.argmax(array, axis=-1)
+    raise DataError("labels need an output with a number for each class; use evaluate instead")

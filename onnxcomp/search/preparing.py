@@ -1,0 +1,214 @@
+"""What a search needs before it begins: the original measured, and files that processes share."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import shutil
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from onnxcomp.api import compare, evaluator_of
+from onnxcomp.errors import DataError, OptionError
+from onnxcomp.graph import load_model, save_model
+from onnxcomp.options import did_you_mean
+from onnxcomp.pipeline import available_presets, read_recipe
+from onnxcomp.search.labels import Accuracy
+from onnxcomp.search.shelf import MODEL, Shelf, digest, user_cache
+from onnxcomp.search.spaces import Space
+from onnxcomp.validation import evaluate
+
+if TYPE_CHECKING:
+    from onnxcomp.api import Limits, Settings
+    from onnxcomp.pipeline import Pass
+    from onnxcomp.search.aims import Aim
+
+METRIC = "metric.txt"
+"""Name under which the original's metric is remembered."""
+
+DEFAULT_DROP, DEFAULT_SNR = "1%", 20.0
+"""The floor where none is asked for: the latter, in dB, is a hundredth of the energy too."""
+
+FEW = 8
+"""Samples that show whether outputs have rows."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a search works on.
+
+    Args:
+        model: The original, as a file.
+        data: Samples, as a file or folder; None where there are none.
+        metric: The original's task metric; None where none is asked for.
+        space: The pipelines to choose from.
+        settings: How results are checked, and the floor.
+        limits: What size and latency must hold.
+        shelf: What is finished.
+    """
+
+    model: Path
+    data: Path | None
+    metric: float | None
+    space: Space
+    settings: Settings
+    limits: Limits
+    shelf: Shelf
+
+
+def prepared(model: Any, data: Any, aim: Aim, settings: Settings, limits: Limits) -> Task:
+    """Measure the original, and put everything where processes find it.
+
+    Raises:
+        OnnxcompError: The original does not run, or something that was given does not fit.
+    """
+    space = Space(_passes(aim))
+    cache = Path(aim.cache) if aim.cache is not None else user_cache() / "search"
+    given = Shelf.at(cache / "given").folder
+    model_file, data_file = _model_file(model, given), _data_file(data, given)
+    settings = _with_floor(
+        _with_metric(settings, aim, model_file, data_file), model_file, data_file
+    )
+    shelf = Shelf.at(cache / _name(model_file, data_file, settings, limits))
+    return Task(
+        model=model_file,
+        data=data_file,
+        metric=_metric(settings, model_file, shelf),
+        space=space,
+        settings=settings,
+        limits=limits,
+        shelf=shelf,
+    )
+
+
+def target_text(aim: Aim) -> str:
+    """Return the recipe of what a search chooses from, as it is written.
+
+    Raises:
+        OptionError: There is none of that name.
+    """
+    return _target(aim).read_text(encoding="utf-8")
+
+
+def _target(aim: Aim) -> Path:
+    name = aim.target or aim.goal
+    presets = available_presets()
+    if name in presets:
+        return presets[name]
+    if Path(name).suffix in {".toml", ".json"}:
+        return Path(name)
+    raise OptionError(
+        f"unknown target {name!r}; {did_you_mean(name, list(presets))} (or give a recipe file)"
+    )
+
+
+def _passes(aim: Aim) -> tuple[Pass, ...]:
+    passes = read_recipe(_target(aim))
+    if not passes:
+        raise OptionError(f"target {str(_target(aim))!r} has no passes to choose from; add some")
+    return passes
+
+
+def _model_file(model: Any, given: Path) -> Path:
+    if isinstance(model, str | Path):
+        return Path(model).resolve()
+    with TemporaryDirectory(dir=given) as folder:
+        save_model(load_model(model), Path(folder, MODEL))
+        return _put(Path(folder), given) / MODEL
+
+
+def _data_file(data: Any, given: Path) -> Path | None:
+    """Return samples as files, as `onnxcomp.runtime.read_samples` takes them."""
+    if data is None or isinstance(data, str | Path):
+        return None if data is None else Path(data).resolve()
+    with TemporaryDirectory(dir=given) as folder:
+        if isinstance(data, Mapping):
+            np.savez(Path(folder, "samples.npz"), **data)
+            return _put(Path(folder), given) / "samples.npz"
+        for place, feed in enumerate(data):
+            if not isinstance(feed, Mapping):
+                raise DataError(
+                    f"data is a list of {type(feed).__name__}; give dicts of arrays by input name"
+                )
+            np.savez(Path(folder, f"{place:06}.npz"), **feed)
+        return _put(Path(folder), given)
+
+
+def _put(folder: Path, given: Path) -> Path:
+    """Copy a folder to the place that its content names, and return that."""
+    place = given / digest(folder)
+    if not place.is_dir():
+        shutil.copytree(folder, place)
+    return place
+
+
+def _with_metric(settings: Settings, aim: Aim, model: Path, data: Path | None) -> Settings:
+    if aim.labels is None:
+        return settings
+    if settings.evaluate is not None:
+        raise OptionError("labels and evaluate are two metrics; give one")
+    if data is None:
+        raise OptionError("labels needs data: the samples that the labels are of")
+    accuracy = Accuracy(model, data, Path(aim.labels).resolve(), settings)
+    return settings.model_copy(update={"evaluate": accuracy})
+
+
+def _with_floor(settings: Settings, model: Path, data: Path | None) -> Settings:
+    """Return settings that hold samples out where there are some, and have a floor."""
+    update: dict[str, Any] = {"hold_out": data is not None, "bench": False}
+    if settings.max_drop is None and settings.min_snr is None:
+        if settings.evaluate is None and not _has_rows(settings, model, data):
+            update["min_snr"] = DEFAULT_SNR
+        else:
+            update["max_drop"] = DEFAULT_DROP
+    try:
+        pickle.dumps(settings.evaluate)
+    except (pickle.PicklingError, AttributeError, TypeError) as error:
+        raise OptionError(
+            "evaluate is a function that no other process can find; give file.py:function"
+        ) from error
+    return settings.model_copy(update=update)
+
+
+def _has_rows(settings: Settings, model: Path, data: Path | None) -> bool:
+    """Tell whether outputs have rows that could agree; the original runs for the first time."""
+    few = settings.model_copy(update={"samples": FEW, "bench": False})
+    report = compare(model, model, data=data, settings=few)
+    return report.drop is not None
+
+
+def _name(model: Path, data: Path | None, settings: Settings, limits: Limits) -> str:
+    """Return the name of what finished trials depend on, besides their recipes."""
+    evaluator = evaluator_of(settings)
+    code = getattr(sys.modules.get(getattr(evaluator, "__module__", "")), "__file__", None)
+    if isinstance(settings.evaluate, str):
+        file = Path(settings.evaluate.rpartition(":")[0])
+        code = str(file) if file.suffix == ".py" else None
+    held = settings.model_dump(exclude={"evaluate"})
+    return digest(
+        version("onnxcomp"),
+        json.dumps(held, sort_keys=True),
+        limits.model_dump_json(),
+        str(settings.evaluate),
+        Path(code) if code else "",
+        *([model, *load_model(model).data_paths]),
+        data if data is not None else "",
+    )
+
+
+def _metric(settings: Settings, model: Path, shelf: Shelf) -> float | None:
+    evaluator = evaluator_of(settings)
+    if evaluator is None:
+        return None
+    known = shelf.number(METRIC)
+    if known is None:
+        known = evaluate(model, evaluator, settings.provider[0], settings.threads)
+        shelf.remember(METRIC, known)
+    return known

@@ -1,0 +1,149 @@
+"""What a search has finished, on disk: it is never done twice, whatever happens to the search."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import TYPE_CHECKING
+
+from pydantic import TypeAdapter, ValidationError
+
+from onnxcomp.errors import ModelError
+from onnxcomp.graph.saving import replacing
+from onnxcomp.pipeline import recipe
+from onnxcomp.report import Step, Trial
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Self
+
+    from onnxcomp.api import Compressed
+    from onnxcomp.pipeline import Pass
+    from onnxcomp.report import Report
+
+MODEL, STEPS = "model.onnx", "steps.json"
+
+_STEPS = TypeAdapter(tuple[Step, ...])
+
+
+class Shelf:
+    """A folder of results by pipeline, those of a pipeline's beginnings included.
+
+    Whatever is there is whole: files and folders are renamed to their names when they are.
+
+    Args:
+        folder: Where it is.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    @classmethod
+    def at(cls, folder: Path) -> Self:
+        """Return the shelf at a folder, which is made if it is not there.
+
+        Raises:
+            ModelError: It cannot be.
+        """
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            reason = (error.strerror or "cannot be made").lower()
+            raise ModelError(f"cannot make the cache {str(folder)!r}: {reason}") from error
+        return cls(folder)
+
+    def model(self, passes: Sequence[Pass]) -> Path | None:
+        """Return the result of a pipeline, if it is here."""
+        path = self._place(passes) / MODEL
+        return path if path.is_file() else None
+
+    def beginning(self, passes: Sequence[Pass]) -> int:
+        """Return how many passes of a pipeline, from the first, there is a result of."""
+        for count in range(len(passes), 0, -1):
+            if self.model(passes[:count]) is not None:
+                return count
+        return 0
+
+    def keep(self, passes: Sequence[Pass], result: Compressed) -> tuple[Path, Report]:
+        """Put the result of a pipeline here; return where its model is, and its report."""
+        steps = (*self.steps(passes[:-1]), *result.report.steps)
+        made = Path(mkdtemp(dir=self.folder, prefix=".making-"))
+        report = result.save(made / MODEL)
+        (made / STEPS).write_bytes(_STEPS.dump_json(steps, by_alias=True))
+        place = self._place(passes)
+        try:
+            made.rename(place)
+        except OSError:
+            # Another process was faster; what it made is the same.
+            shutil.rmtree(made)
+        return place / MODEL, report
+
+    def steps(self, passes: Sequence[Pass]) -> tuple[Step, ...]:
+        """Return the records of the passes of a pipeline whose result is here."""
+        if not passes:
+            return ()
+        return _STEPS.validate_json((self._place(passes) / STEPS).read_bytes())
+
+    def trial(self, passes: Sequence[Pass]) -> Trial | None:
+        """Return what trying a pipeline came to, if it was tried and the record is whole."""
+        try:
+            return Trial.model_validate_json(self._record(passes).read_bytes())
+        except (OSError, ValidationError):
+            return None
+
+    def note(self, passes: Sequence[Pass], trial: Trial) -> None:
+        """Write down what trying a pipeline came to."""
+        with replacing(self._record(passes)) as file:
+            file.write(trial.to_json().encode())
+
+    def number(self, name: str) -> float | None:
+        """Return a number that was remembered."""
+        try:
+            return float((self.folder / name).read_text())
+        except (OSError, ValueError):
+            return None
+
+    def remember(self, name: str, number: float) -> None:
+        """Remember a number."""
+        with replacing(self.folder / name) as file:
+            file.write(repr(number).encode())
+
+    def _place(self, passes: Sequence[Pass]) -> Path:
+        return self.folder / _key(passes)
+
+    def _record(self, passes: Sequence[Pass]) -> Path:
+        return self.folder / f"{_key(passes)}.json"
+
+
+def user_cache() -> Path:
+    """Return the folder in which a user's programs keep what they can make again."""
+    if os.name == "nt":
+        home = os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local"
+    else:
+        home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(home, "onnxcomp")
+
+
+def digest(*parts: bytes | str | Path) -> str:
+    """Return a name for what texts, files and folders hold."""
+    found = hashlib.sha256()
+    for part in parts:
+        if isinstance(part, Path):
+            files = sorted(part.rglob("*")) if part.is_dir() else [part]
+            for file in files:
+                if file.is_file():
+                    found.update(file.name.encode())
+                    with file.open("rb") as opened:
+                        found.update(hashlib.file_digest(opened, "sha256").digest())
+        else:
+            found.update(part.encode() if isinstance(part, str) else part)
+        found.update(b"\0")
+    return found.hexdigest()[:32]
+
+
+def _key(passes: Sequence[Pass]) -> str:
+    return digest(json.dumps(recipe(passes), sort_keys=True))
