@@ -8,7 +8,7 @@ compressed.save("small.onnx")
 
 """
 
-from onnxcomp.api import Compressed, Settings, compare, compress, sensitivity
+from onnxcomp.api import Compressed, Limits, Settings, check, compare, compress, sensitivity
 from onnxcomp.errors import OnnxcompError
 from onnxcomp.graph import load_model, save_model, weights
 from onnxcomp.pipeline import Context, Pass, Stage, Strength, available_passes, change, skip
@@ -18,6 +18,7 @@ from onnxcomp.verdicts import Verdict
 __all__ = [
     "Compressed",
     "Context",
+    "Limits",
     "OnnxcompError",
     "Pass",
     "Report",
@@ -28,6 +29,7 @@ __all__ = [
     "Verdict",
     "available_passes",
     "change",
+    "check",
     "compare",
     "compress",
     "load_model",

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from onnxcomp.api.floors import missed_floor
 from onnxcomp.api.measuring import (
     benchmarks_of,
     measured,
     metric_of,
-    missed_floor,
     origin_of,
 )
 from onnxcomp.api.settings import Settings

@@ -13,16 +13,15 @@ from onnxcomp.report import FileRecord, record_of_data, record_of_files
 from onnxcomp.runtime import open_session, samples_for
 from onnxcomp.validation import Metric, evaluate, load_evaluator
 
-HELD_OUT = 5
-"""One sample of so many is kept from the passes, where they are to be kept apart."""
-
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from onnxcomp.api.settings import Settings
     from onnxcomp.graph import Model
-    from onnxcomp.report import Report
     from onnxcomp.runtime import Samples
+
+HELD_OUT = 5
+"""One sample of so many is kept from the passes, where they are to be kept apart."""
 
 
 def measured(graph: Model, bench: Workbench, given: Any) -> tuple[bytes | Path, FileRecord]:
@@ -111,26 +110,3 @@ def benchmarks_of(
         )
         for provider in settings.provider
     )
-
-
-def missed_floor(report: Report, settings: Settings) -> str | None:
-    """Return by how much a result misses the floor, in one line; None if it does not."""
-    remedy = "ask for more bits or leave layers out with --exclude"
-    if settings.max_drop is not None and report.metric is not None:
-        metric, allowed = report.metric, settings.allowed_drop(report.metric.original)
-        if metric.drop > allowed:
-            return (
-                f"the metric dropped by {metric.drop:.4g} (from {metric.original:.4g} to "
-                f"{metric.result:.4g}), more than {allowed:.4g}; {remedy}"
-            )
-    if settings.min_snr is not None:
-        for each in report.validation:
-            worst = each.worst_snr_db
-            if worst is None:
-                return "min_snr cannot be told: no output holds floats; use evaluate and max_drop"
-            if worst < settings.min_snr:
-                return (
-                    f"the SNR of the outputs on {each.provider} is {worst:.1f} dB, less than "
-                    f"{settings.min_snr:g}; {remedy}"
-                )
-    return None

@@ -30,7 +30,10 @@ class Settings(Options):
     ] = None
     max_drop: Annotated[
         str | float | None,
-        Field(description="Most that the metric may drop: 0.01, or relative 1%. A miss exits 3."),
+        Field(
+            description="Most that the metric may drop: 0.01, or relative 1%; without evaluate, "
+            "most of the rows whose largest output is at another place. A miss exits 3."
+        ),
     ] = None
     min_snr: Annotated[
         float | None,
@@ -65,8 +68,8 @@ class Settings(Options):
         del context
         if self.max_drop is not None:
             self.allowed_drop(1.0)
-            if self.evaluate is None:
-                raise OptionError("max_drop needs evaluate: without a metric nothing can drop")
+            if self.evaluate is None and not self.validation:
+                raise OptionError("max_drop needs evaluate or validate: nothing else can drop")
         if self.min_snr is not None and not self.validation:
             raise OptionError("min_snr needs validate: without it no output is compared")
 
@@ -84,3 +87,23 @@ class Settings(Options):
         if not 0 <= number < inf:
             raise OptionError(f"max_drop = {text!r}: give a number from 0, or per cent as in 1%")
         return number / 100 * abs(original) if text.endswith("%") else number
+
+
+class Limits(Options):
+    """What a finished model must hold besides its accuracy: size and latency."""
+
+    name: ClassVar[str] = "limits"
+
+    min_size_ratio: Annotated[
+        float | None,
+        Field(gt=0, allow_inf_nan=False, description="Least original bytes / result bytes."),
+    ] = None
+    max_latency_ratio: Annotated[
+        float | None,
+        Field(
+            gt=0,
+            allow_inf_nan=False,
+            description="Most time of a run / that of the original; missed if the whole interval "
+            "of the measurement is above it.",
+        ),
+    ] = None

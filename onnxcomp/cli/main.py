@@ -7,6 +7,7 @@ from importlib.metadata import version
 
 import click
 
+from onnxcomp.cli.checking import check_command
 from onnxcomp.cli.looking import (
     bench_command,
     inspect_command,
@@ -38,6 +39,7 @@ def command() -> click.Group:
         sensitivity_command(),
         validate_command(),
         bench_command(),
+        check_command(),
         passes_command(),
         recipe_command(),
         schema_command(),

@@ -4,6 +4,7 @@ from onnxcomp.report.inspection import Inspection, inspect_model, inspection_tab
 from onnxcomp.report.plots import check_plot, save_sensitivity_plot
 from onnxcomp.report.records import (
     FileRecord,
+    Record,
     Report,
     Search,
     Step,
@@ -25,6 +26,7 @@ __all__ = [
     "FileRecord",
     "Inspection",
     "RankedWeight",
+    "Record",
     "Report",
     "Search",
     "Sensitivity",

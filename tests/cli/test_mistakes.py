@@ -114,8 +114,8 @@ def test_a_wrong_option(workplace, call, arguments, message):
     [
         (["--width", "4"], "cluster: bits = 4: at most 2 with width = 4"),
         (
-            ["--max-drop", "0.1"],
-            "max_drop needs evaluate: without a metric nothing can drop",
+            ["--max-drop", "0.1", "--no-validate"],
+            "max_drop needs evaluate or validate: nothing else can drop",
         ),
         (
             ["--evaluate", "score.py:good", "--max-drop", "much"],

@@ -147,13 +147,13 @@ def test_expand_is_exact(workplace, call):
     [
         (
             ["--evaluate", "score.py:halved", "--max-drop", "0.1"],
-            "the metric dropped by 0.5 (from 1 to 0.5), more than 0.1; ",
+            "the metric dropped by 0.5 (from 1 to 0.5), allowed is 0.1; ",
         ),
         (
             ["--evaluate", "score.py:halved", "--max-drop", "20%"],
-            "the metric dropped by 0.5 (from 1 to 0.5), more than 0.2; ",
+            "the metric dropped by 0.5 (from 1 to 0.5), allowed is 0.2; ",
         ),
-        (["--min-snr", "90"], "the SNR of the outputs on cpu is "),
+        (["--min-snr", "90"], "the SNR of the outputs is "),
     ],
 )
 def test_a_missed_floor(scored, call, arguments, message):
