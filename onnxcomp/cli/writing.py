@@ -39,7 +39,7 @@ def _common() -> list[click.Parameter]:
         statistics_option(),
         *options_of(Settings),
         json_option(),
-        click.Option(["--quiet"], is_flag=True, help="Print neither tables nor progress."),
+        quiet_option(),
     ]
 
 
@@ -113,9 +113,14 @@ def write(passes: Sequence[Pass], given: dict[str, Any]) -> None:
             )
     except FloorError as error:
         if isinstance(error.compressed, Compressed):
-            _say(error.compressed.report, given)
+            say(error.compressed.report, given)
         raise
-    _say(compressed.save(given["output"]), given)
+    say(compressed.save(given["output"]), given)
+
+
+def quiet_option() -> click.Option:
+    """Return ``--quiet``, common to all commands that write a model."""
+    return click.Option(["--quiet"], is_flag=True, help="Print neither tables nor progress.")
 
 
 def check_folder(output: Path) -> None:
@@ -127,7 +132,8 @@ def check_folder(output: Path) -> None:
         raise ModelError(f"cannot write {str(output)!r}: folder {str(folder)!r} is not writable")
 
 
-def _say(report: Report, given: dict[str, Any]) -> None:
+def say(report: Report, given: dict[str, Any]) -> None:
+    """Say what was done: tables on stderr; where the file is, or all of it as JSON, on stdout."""
     if not given["quiet"]:
         show(report_table(report), is_result=False)
     if given["as_json"]:

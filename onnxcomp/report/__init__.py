@@ -20,6 +20,7 @@ from onnxcomp.report.sensitivities import (
     sensitivity_table,
 )
 from onnxcomp.report.tables import report_html, report_table
+from onnxcomp.report.trials import pipeline_in_words, trial_line
 
 __all__ = [
     "ROWS",
@@ -36,10 +37,12 @@ __all__ = [
     "check_plot",
     "inspect_model",
     "inspection_table",
+    "pipeline_in_words",
     "record_of_data",
     "record_of_files",
     "report_html",
     "report_table",
     "save_sensitivity_plot",
     "sensitivity_table",
+    "trial_line",
 ]

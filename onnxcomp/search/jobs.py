@@ -13,7 +13,6 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
 from tempfile import TemporaryFile
 from threading import Thread
 from time import monotonic
@@ -30,6 +29,7 @@ from onnxcomp.validation import Metric, evaluate
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from onnxcomp.pipeline import Pass
     from onnxcomp.report import Report

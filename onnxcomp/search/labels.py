@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,6 +14,7 @@ from onnxcomp.runtime.dtypes import is_float
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -78,5 +78,6 @@ def _classes(outputs: Mapping[str, NDArray[Any]]) -> NDArray[Any]:
     """Return where the first float output that has rows is largest."""
     for array in outputs.values():
         if is_float(array.dtype) and array.ndim > 1 and array.shape[-1] > 1:
-            return np.argmax(array, axis=-1)
+            found: NDArray[Any] = np.argmax(array, axis=-1)
+            return found
     raise DataError("labels need an output with a number for each class; use evaluate instead")

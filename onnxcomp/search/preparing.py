@@ -27,7 +27,6 @@ from onnxcomp.validation import evaluate
 
 if TYPE_CHECKING:
     from onnxcomp.api import Limits, Settings
-    from onnxcomp.pipeline import Pass
     from onnxcomp.search.aims import Aim
 
 METRIC = "metric.txt"
@@ -69,7 +68,7 @@ def prepared(model: Any, data: Any, aim: Aim, settings: Settings, limits: Limits
     Raises:
         OnnxcompError: The original does not run, or something that was given does not fit.
     """
-    space = Space(_passes(aim))
+    space = _space(aim)
     cache = Path(aim.cache) if aim.cache is not None else user_cache() / "search"
     given = Shelf.at(cache / "given").folder
     model_file, data_file = _model_file(model, given), _data_file(data, given)
@@ -88,32 +87,28 @@ def prepared(model: Any, data: Any, aim: Aim, settings: Settings, limits: Limits
     )
 
 
-def target_text(aim: Aim) -> str:
-    """Return the recipe of what a search chooses from, as it is written.
+def target_file(target: str) -> Path:
+    """Return the recipe that a target names: a preset, or a file.
 
     Raises:
         OptionError: There is none of that name.
     """
-    return _target(aim).read_text(encoding="utf-8")
-
-
-def _target(aim: Aim) -> Path:
-    name = aim.target or aim.goal
     presets = available_presets()
-    if name in presets:
-        return presets[name]
-    if Path(name).suffix in {".toml", ".json"}:
-        return Path(name)
+    if target in presets:
+        return presets[target]
+    if Path(target).suffix in {".toml", ".json"}:
+        return Path(target)
     raise OptionError(
-        f"unknown target {name!r}; {did_you_mean(name, list(presets))} (or give a recipe file)"
+        f"unknown target {target!r}; {did_you_mean(target, list(presets))} (or give a recipe file)"
     )
 
 
-def _passes(aim: Aim) -> tuple[Pass, ...]:
-    passes = read_recipe(_target(aim))
+def _space(aim: Aim) -> Space:
+    file = target_file(aim.target or aim.goal)
+    passes = read_recipe(file)
     if not passes:
-        raise OptionError(f"target {str(_target(aim))!r} has no passes to choose from; add some")
-    return passes
+        raise OptionError(f"target {str(file)!r} has no passes to choose from; add some")
+    return Space(passes)
 
 
 def _model_file(model: Any, given: Path) -> Path:

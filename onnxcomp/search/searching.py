@@ -22,10 +22,10 @@ from onnxcomp.search.climbing import Climber, Standing
 from onnxcomp.search.floors import floor_in_words, strain
 from onnxcomp.search.jobs import Job, failed, run_isolated
 from onnxcomp.search.preparing import Task, prepared
-from onnxcomp.search.spaces import Point
 
 if TYPE_CHECKING:
     from onnxcomp.pipeline import Pass
+    from onnxcomp.search.spaces import Point
 
 Told = Callable[[Trial], None]
 """Told of each trial when it is finished."""
