@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,7 @@ from onnxcomp.api.measuring import (
     metric_of,
     origin_of,
 )
+from onnxcomp.api.memory import Memory
 from onnxcomp.api.settings import Settings
 from onnxcomp.api.steps import Progress, take_step
 from onnxcomp.api.workbench import Workbench
@@ -85,6 +86,7 @@ def compress(
     data: Any = None,
     statistics: str | Path | None = None,
     settings: Settings = DEFAULTS,
+    memory: Path | None = None,
     progress: Progress = lambda _what, _share: None,
 ) -> Compressed:
     """Run passes over a model; check and time the result against the original.
@@ -104,6 +106,8 @@ def compress(
         statistics: A file that `onnxcomp statistics` made of this model, for passes to calibrate
             on; data is then for the comparison only.
         settings: How the result is checked and timed.
+        memory: A folder for what passes measure of this very model and data, of use to later calls
+            with other passes; it must be there.
         progress: Told what is being done and the share of it that is done.
 
     Raises:
@@ -121,7 +125,10 @@ def compress(
         result = graph
         steps: list[Step] = []
         validation: tuple[Validation, ...] = ()
-        for one in passes:
+        for place, one in enumerate(passes):
+            if memory is not None:
+                recall = Memory(memory, passes[:place]).recall
+                context = replace(context, recall=recall)
             outcome = take_step(
                 one, result, origin=origin, context=context, bench=bench, progress=progress
             )

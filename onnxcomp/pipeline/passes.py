@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from enum import IntEnum
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import Field
 
@@ -47,6 +47,9 @@ class Context:
         min_snr: The least signal-to-noise ratio of the outputs that was asked for, in dB.
         decide: Told which passes do, without measuring anything, what a pass decided by measuring:
             they are the recipe that gives the same bytes again.
+        recall: Gives plain data that was measured before under a name, or calls what measures it:
+            a search remembers what its candidates share. The name says all that the data depends
+            on besides the model that came, the samples and the seed.
     """
 
     samples: Samples | None = None
@@ -55,6 +58,7 @@ class Context:
     progress: Callable[[float], None] = lambda _: None
     min_snr: float | None = None
     decide: Callable[[Sequence[Pass]], None] = lambda _: None
+    recall: Callable[[str, Callable[[], Any]], Any] = lambda _, measure: measure()
 
     def part(self, start: float, stop: float) -> Context:
         """Return the context of a part of the work: from one share of it to another."""

@@ -152,7 +152,12 @@ def _made(job: Job, shelf: Shelf, passes: Sequence[Pass]) -> tuple[Path, Report]
     report = None
     for count in range(done + 1, len(passes) + 1):
         result = compress(
-            path, [passes[count - 1]], against=job.model, data=job.data, settings=quiet
+            path,
+            [passes[count - 1]],
+            against=job.model,
+            data=job.data,
+            settings=quiet,
+            memory=shelf.memory(passes[: count - 1]),
         )
         path, report = shelf.keep(passes[:count], result)
     if report is None or not report.validation:

@@ -68,6 +68,10 @@ class Shelf:
                 return count
         return 0
 
+    def memory(self, passes: Sequence[Pass]) -> Path:
+        """Return the folder for what is measured of the result of a pipeline, which is here."""
+        return self._place(passes) if passes else self.folder
+
     def keep(self, passes: Sequence[Pass], result: Compressed) -> tuple[Path, Report]:
         """Put the result of a pipeline here; return where its model is, and its report."""
         steps = (*self.steps(passes[:-1]), *result.report.steps)

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from onnxcomp.graph import Model
     from onnxcomp.pipeline import Context
     from onnxcomp.verdicts import Verdict
-    from passes.cluster.choosing import Allotment, Choice
+    from passes.cluster.choosing import Allotment
+    from passes.cluster.curves import Choice
 
     Verdicts = dict[int, Verdict]
 

@@ -16,7 +16,7 @@ from onnxcomp.stores import FOLDING_LIMIT, TOO_LARGE
 from passes.cluster.blocks import is_finite
 from passes.cluster.budget import keep_within
 from passes.cluster.calibrating import Calibration
-from passes.cluster.choosing import Allotment, Choice
+from passes.cluster.choosing import Allotment
 from passes.cluster.coding import (
     LOWEST_OPSET,
     Coding,
@@ -27,6 +27,7 @@ from passes.cluster.coding import (
     code_vectors,
     common_codebook,
 )
+from passes.cluster.curves import Choice
 from passes.cluster.identical import share_identical
 from passes.cluster.run import Run
 
@@ -199,7 +200,8 @@ class Cluster(Pass):
             for weight in weights
             if self._unsuitable(weight) is None and is_finite(weight.load())
         ]
-        allotment = Allotment(model, concerned, code, context)
+        setting = self.model_dump_json(exclude={"size_ratio", "max_bytes"})
+        allotment = Allotment(model, concerned, code, setting, context)
         try:
             names = len(json.dumps([self.include, self.exclude]))
             return keep_within(limit, model, allotment, cluster, context, recipe_bytes=names)

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from passes.cluster.choosing import Choice
+    from passes.cluster.curves import Choice
 
 
 @dataclass
