@@ -27,7 +27,6 @@ from passes.cluster.coding import (
     code_vectors,
     common_codebook,
 )
-from passes.cluster.curves import Choice
 from passes.cluster.identical import share_identical
 from passes.cluster.run import Run
 
@@ -40,6 +39,7 @@ if TYPE_CHECKING:
     from onnxcomp.graph import Model, Weight
     from onnxcomp.pipeline import Context
     from onnxcomp.verdicts import Verdict
+    from passes.cluster.curves import Choice
 
 DATA_FREE_SHARE, ALLOTTING_SHARE = 0.1, 0.5
 """Of the progress: for clustering without data, and for choosing bits."""
