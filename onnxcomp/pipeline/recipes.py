@@ -14,6 +14,8 @@ import json
 import tomllib
 from typing import TYPE_CHECKING, Any
 
+import tomli_w
+
 from onnxcomp.errors import OptionError
 from onnxcomp.options import did_you_mean
 from onnxcomp.pipeline.registry import available_passes
@@ -23,6 +25,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from onnxcomp.pipeline.passes import Pass
+
+MOST_ENTRIES = 2
+"""Of a list, in a summary."""
 
 
 def recipe(passes: Sequence[Pass]) -> dict[str, Any]:
@@ -80,6 +85,35 @@ def read_recipe(path: Path) -> tuple[Pass, ...]:
         kind = "JSON" if is_json else "TOML"
         raise OptionError(f"recipe {str(path)!r} is not {kind}: {error}") from error
     return parse_recipe(data)
+
+
+def recipe_toml(data: dict[str, Any]) -> str:
+    """Return a recipe as the text of a ``.toml`` file, which `read_recipe` reads back.
+
+    Args:
+        data: As `recipe` gives it.
+    """
+    return tomli_w.dumps(data)
+
+
+def recipe_summary(data: dict[str, Any]) -> str:
+    """Return a recipe in a line: its passes, with the options that are not at their defaults."""
+    return " → ".join(_entry_summary(entry) for entry in data["passes"])
+
+
+def _entry_summary(entry: dict[str, Any]) -> str:
+    cls = available_passes().get(entry["pass"])
+    fields = {} if cls is None else cls.model_fields
+    told = [
+        f"{key}={_shortened(value)}"
+        for key, value in entry.items()
+        if key in fields and value != fields[key].get_default(call_default_factory=True) and value
+    ]
+    return " ".join([entry["pass"], *told])
+
+
+def _shortened(value: object) -> object:
+    return f"({len(value)})" if isinstance(value, list) and len(value) > MOST_ENTRIES else value
 
 
 def recipe_schema() -> dict[str, Any]:
