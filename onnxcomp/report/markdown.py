@@ -149,8 +149,8 @@ def _graph(graph: GraphChange) -> str:
     rows = [
         (
             str(len(each.places)),
-            operators_in_words(each.before),
-            operators_in_words(each.after),
+            ", ".join(operators_in_words(each.before)),
+            ", ".join(operators_in_words(each.after)) or "nothing",
             ", ".join((*each.places[:1], *(["…"] if len(each.places) > 1 else []))),
         )
         for each in graph.rewrites

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from math import isfinite
 from typing import TYPE_CHECKING, Any
@@ -55,7 +56,7 @@ def report_page(report: Report) -> str:
     """Return a report as a page."""
     seen = layers(report.steps)
     changed = [layer for layer in seen if layer.changes]
-    held = {**dict(report), "layers": seen}
+    held = {**dict(report), "layers": seen, "environment": True}
     return _render(
         "report.html",
         version=report.version,
@@ -68,6 +69,7 @@ def report_page(report: Report) -> str:
         summary=summary_rows(report),
         pareto_plots=pareto.pareto_plots(report),
         pareto_frame=pareto,
+        best_trials=pareto.best_trials(report),
         changed=changed,
         left=[layer for layer in seen if not layer.changes],
         most_rows=MOST_ROWS,
@@ -116,6 +118,7 @@ def _templates() -> Environment:
     found.filters.update(
         size=size,
         share=_share,
+        unbroken=_unbroken,
         snr_text=snr_text,
         operators=operators_in_words,
         recipe_summary=recipe_summary,
@@ -127,6 +130,11 @@ def _templates() -> Environment:
 def _share(value: float, largest: float) -> str:
     """Return how long a bar is, in per cent of the longest."""
     return f"{min(100 * value / largest, 100.0):.1f}" if largest and value > 0 else "0"
+
+
+def _unbroken(text: str) -> str:
+    """Return text that is not broken before a unit or inside an interval."""
+    return re.sub(r"(?<=,) |(?<=\d) (?=[\w%])", "\N{NO-BREAK SPACE}", text)
 
 
 def _given(options: dict[str, Any]) -> dict[str, Any]:

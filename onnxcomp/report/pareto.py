@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
     from onnxcomp.report.records import Report, Search, Trial
 
-WIDTH, HEIGHT = 520, 340
-LEFT, RIGHT, TOP, BOTTOM = 62, 504, 18, 290
+WIDTH, HEIGHT = 520, 356
+LEFT, RIGHT, TOP, BOTTOM = 62, 504, 36, 304
 """The frame of the plot, in the picture's units."""
 
 MOST_TICKS = 6
@@ -91,8 +91,7 @@ def pareto_plots(report: Report) -> tuple[ParetoPlot, ...]:
     if search is None:
         return ()
     what = "agreement" if report.metric is None else "the task metric"
-    by_drop = _costed(search.trials, lambda trial: trial.drop)
-    by_latency = _costed(search.trials, lambda trial: trial.latency_ratio)
+    by_drop, by_latency = _by_drop(search), _by_latency(search)
     plots = []
     if by_drop:
         titles = ("Size against accuracy", f"drop of {what}")
@@ -103,6 +102,16 @@ def pareto_plots(report: Report) -> tuple[ParetoPlot, ...]:
     return tuple(plots)
 
 
+def best_trials(report: Report) -> tuple[Trial, ...]:
+    """Return the trials on a front, and the chosen one, in the order in which they were tried."""
+    search = report.search
+    if search is None:
+        return ()
+    fronts = (front_of(_by_drop(search)), front_of(_by_latency(search)))
+    numbers = {one.trial.number for front in fronts for one in front} | {search.chosen}
+    return tuple(one for one in search.trials if one.number in numbers)
+
+
 def front_of(costed: Iterable[Costed]) -> tuple[Costed, ...]:
     """Return those that no other beats both in bytes and in cost, by bytes."""
     front: list[Costed] = []
@@ -110,6 +119,14 @@ def front_of(costed: Iterable[Costed]) -> tuple[Costed, ...]:
         if not front or one.cost < front[-1].cost:
             front.append(one)
     return tuple(front)
+
+
+def _by_drop(search: Search) -> tuple[Costed, ...]:
+    return _costed(search.trials, lambda trial: trial.drop)
+
+
+def _by_latency(search: Search) -> tuple[Costed, ...]:
+    return _costed(search.trials, lambda trial: trial.latency_ratio)
 
 
 def _costed(trials: Iterable[Trial], cost: Callable[[Trial], float | None]) -> tuple[Costed, ...]:

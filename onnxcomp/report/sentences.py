@@ -86,15 +86,21 @@ def _outputs(report: Report) -> str:
 
 def latency_in_words(benchmark: Benchmark) -> str:
     """Return whether a result is faster, as far as its interval and the control's can tell."""
-    ratio, control = benchmark.latency_ratio, benchmark.control
+    ratio = benchmark.latency_ratio
     told = f"ratio {ratio.median:.2f}, 95 % interval {ratio.low:.2f} to {ratio.high:.2f}"
-    if ratio.high < min(1.0, control.low):
-        said = f"It runs in {ratio.median:.2f} of the original's time"
-    elif ratio.low > max(1.0, control.high):
-        said = "It is slower than the original"
-    else:
+    if not _can_be_told(benchmark):
         said = "No difference in latency can be told"
+    elif ratio.median < 1:
+        said = f"It runs in {ratio.median:.2f} of the original's time"
+    else:
+        said = f"It takes {ratio.median:.2f} times as long as the original"
     return f"{said} on {benchmark.provider} ({told})."
+
+
+def _can_be_told(benchmark: Benchmark) -> bool:
+    """Whether a result's interval is beyond 1 and beyond what the control shows to be noise."""
+    ratio, control = benchmark.latency_ratio, benchmark.control
+    return ratio.high < min(1.0, control.low) or ratio.low > max(1.0, control.high)
 
 
 def noise_in_words(benchmark: Benchmark) -> str:
@@ -127,7 +133,8 @@ def tiles(report: Report) -> list[tuple[str, str]]:
         found.append((worst, "lowest SNR of the outputs"))
     for each in report.benchmark:
         interval = f"[{each.latency_ratio.low:.2f}, {each.latency_ratio.high:.2f}]"
-        told = f"of the original's latency on {each.provider} {interval}"
+        doubt = "" if _can_be_told(each) else "; no difference can be told"
+        told = f"of the original's latency on {each.provider} {interval}{doubt}"
         found.append((f"{each.latency_ratio.median:.2f}{TIMES}", told))
     return found
 
@@ -136,13 +143,11 @@ def _of_infinite(snr_db: float) -> str:
     return "identical" if snr_db > 0 else "not finite"
 
 
-def operators_in_words(op_types: Sequence[str]) -> str:
-    """Return a chain of operators as it is, a long one as counts."""
-    if not op_types:
-        return "nothing"
+def operators_in_words(op_types: Sequence[str]) -> list[str]:
+    """Return operators one after the other; a long chain as how often each occurs."""
     if len(op_types) <= LONGEST_CHAIN:
-        return " → ".join(op_types)
-    return ", ".join(f"{count} {name}" for name, count in Counter(op_types).most_common())
+        return list(op_types)
+    return [f"{count} {name}" for name, count in Counter(op_types).most_common()]
 
 
 def environment_rows(report: Report) -> list[tuple[str, str]]:
