@@ -95,14 +95,16 @@ def graph_change(before: Model, after: Model) -> GraphChange:
     patterns: dict[tuple[tuple[str, ...], tuple[str, ...]], list[str]] = {}
     resized = []
     for removed, added in _regions(gone, made, old, new):
-        label = names[(*removed, *added)[0]]
-        if _is_same_operator(removed, added):
-            if removed[0].shapes != added[0].shapes:
-                shapes = {"before": removed[0].shapes, "after": added[0].shapes}
-                resized.append(Resized(name=label, op_type=removed[0].op, **shapes))
-            continue
         pattern = (tuple(node.op for node in removed), tuple(node.op for node in added))
-        patterns.setdefault(pattern, []).append(label)
+        if pattern[0] == pattern[1]:
+            pairs = zip(removed, added, strict=True)
+            resized += [
+                Resized(name=names[one], op_type=one.op, before=one.shapes, after=other.shapes)
+                for one, other in pairs
+                if one.shapes != other.shapes
+            ]
+        else:
+            patterns.setdefault(pattern, []).append(names[(*removed, *added)[0]])
     ranked = sorted(patterns.items(), key=lambda item: -len(item[1]))
     return GraphChange(
         operators_before=_counts(old),
@@ -145,10 +147,6 @@ def _without(nodes: Sequence[_Node], others: Sequence[_Node]) -> list[_Node]:
         else:
             left.append(node)
     return left
-
-
-def _is_same_operator(removed: Sequence[_Node], added: Sequence[_Node]) -> bool:
-    return len(removed) == len(added) == 1 and removed[0].op == added[0].op
 
 
 def _regions(

@@ -46,8 +46,8 @@ class Layer:
 
     @property
     def bytes_after(self) -> int:
-        """Bytes in the file after the last step that saw it."""
-        return self.verdicts[-1][1].bytes_after
+        """Bytes in the file after the last step that changed it."""
+        return (self.changes or self.verdicts)[-1][1].bytes_after
 
     @property
     def error(self) -> float:

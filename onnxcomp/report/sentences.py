@@ -126,7 +126,7 @@ def tiles(report: Report) -> list[tuple[str, str]]:
     if report.metric is not None:
         metric = report.metric
         told = f"task metric: {metric.original:.4f} → {metric.result:.4f}"
-        found.append((f"{-metric.drop:+.4f}", told))
+        found.append((f"{-metric.drop:+.4f}" if metric.drop else "\N{PLUS-MINUS SIGN}0", told))
     known = [each.worst_snr_db for each in report.validation if each.worst_snr_db is not None]
     if known:
         worst = f"{min(known):.1f} dB" if isfinite(min(known)) else _of_infinite(min(known))
@@ -165,7 +165,7 @@ def environment_rows(report: Report) -> list[tuple[str, str]]:
         ("system", found.system),
         ("processor", f"{found.processor}{cores}"),
         ("providers", ", ".join(found.providers)),
-        ("threads", str(found.threads) if found.threads else "ONNX Runtime's choice"),
+        ("threads", str(found.threads or "ONNX Runtime's choice, but timed with 1")),
         ("original, SHA-256", report.source.sha256),
         ("result, SHA-256", report.output.sha256),
     ]
