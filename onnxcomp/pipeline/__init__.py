@@ -6,7 +6,6 @@ from onnxcomp.pipeline.recipes import (
     read_recipe,
     recipe,
     recipe_schema,
-    recipe_summary,
     recipe_toml,
 )
 from onnxcomp.pipeline.registry import available_passes, available_presets
@@ -23,7 +22,6 @@ __all__ = [
     "read_recipe",
     "recipe",
     "recipe_schema",
-    "recipe_summary",
     "recipe_toml",
     "skip",
 ]

@@ -26,9 +26,6 @@ if TYPE_CHECKING:
 
     from onnxcomp.pipeline.passes import Pass
 
-MOST_ENTRIES = 2
-"""Of a list, in a summary."""
-
 
 def recipe(passes: Sequence[Pass]) -> dict[str, Any]:
     """Return a pipeline as plain data, every option included; `parse_recipe` reads it back."""
@@ -94,26 +91,6 @@ def recipe_toml(data: dict[str, Any]) -> str:
         data: As `recipe` gives it.
     """
     return tomli_w.dumps(data)
-
-
-def recipe_summary(data: dict[str, Any]) -> str:
-    """Return a recipe in a line: its passes, with the options that are not at their defaults."""
-    return " → ".join(_entry_summary(entry) for entry in data["passes"])
-
-
-def _entry_summary(entry: dict[str, Any]) -> str:
-    cls = available_passes().get(entry["pass"])
-    fields = {} if cls is None else cls.model_fields
-    told = [
-        f"{key}={_shortened(value)}"
-        for key, value in entry.items()
-        if key in fields and value != fields[key].get_default(call_default_factory=True) and value
-    ]
-    return " ".join([entry["pass"], *told])
-
-
-def _shortened(value: object) -> object:
-    return f"({len(value)})" if isinstance(value, list) and len(value) > MOST_ENTRIES else value
 
 
 def recipe_schema() -> dict[str, Any]:

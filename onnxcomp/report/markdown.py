@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from onnxcomp.pipeline import recipe_summary, recipe_toml
+from onnxcomp.pipeline import recipe_toml
 from onnxcomp.report.layers import layers
 from onnxcomp.report.sensitivities import ROWS, snr_text
 from onnxcomp.report.sentences import (
@@ -21,6 +21,7 @@ from onnxcomp.report.tables import (
     size,
     summary_rows,
 )
+from onnxcomp.report.trials import pipeline_in_words
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -108,7 +109,7 @@ def _search(search: Search) -> str:
         (
             str(each.number),
             "chosen" if each.number == search.chosen else each.status,
-            "; ".join(filter(None, (recipe_summary(each.recipe), each.reason))),
+            "; ".join(filter(None, (pipeline_in_words(each.recipe), each.reason))),
             "" if each.bytes is None else size(each.bytes),
             _number(each.drop, ".4f"),
             _number(each.snr_db, ".1f"),

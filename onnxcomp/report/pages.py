@@ -7,7 +7,7 @@ from functools import cache
 from math import isfinite
 from typing import TYPE_CHECKING, Any
 
-from onnxcomp.pipeline import recipe_summary, recipe_toml
+from onnxcomp.pipeline import recipe_toml
 from onnxcomp.report import pareto, rounds
 from onnxcomp.report.layers import layers
 from onnxcomp.report.sensitivities import snr_text
@@ -26,6 +26,7 @@ from onnxcomp.report.tables import (
     size,
     summary_rows,
 )
+from onnxcomp.report.trials import pipeline_in_words
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -121,7 +122,7 @@ def _templates() -> Environment:
         unbroken=_unbroken,
         snr_text=snr_text,
         operators=operators_in_words,
-        recipe_summary=recipe_summary,
+        pipeline_in_words=pipeline_in_words,
         recipe_toml=recipe_toml,
     )
     return found

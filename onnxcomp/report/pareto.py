@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from math import inf
 from typing import TYPE_CHECKING
 
-from onnxcomp.pipeline import recipe_summary
 from onnxcomp.report.scales import Scale, padded
 from onnxcomp.report.tables import size
+from onnxcomp.report.trials import pipeline_in_words
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -155,7 +155,7 @@ def _plot(
             x=x.place(one.bytes),
             y=y.place(one.cost),
             kind=one.trial.status,
-            text=f"{one.trial.number}: {recipe_summary(one.trial.recipe)}: {size(one.bytes)}, "
+            text=f"{one.trial.number}: {pipeline_in_words(one.trial.recipe)}: {size(one.bytes)}, "
             f"{y_title} {one.cost:.4g}",
             is_chosen=one.trial.number == search.chosen,
             is_off_scale=not y.holds(one.cost),

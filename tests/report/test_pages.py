@@ -57,7 +57,7 @@ def test_all_sections(page):
     for text in (
         *("4.00 times smaller", "by prune and cluster", "fell from 0.9000 to 0.8900"),
         *("It runs in 0.80 of the original's time", "Missed the floor", "Some <processor>"),
-        *("bits = 3", "8 synthetic", "chosen", "cluster bits=3"),
+        *("bits = 3", "8 synthetic", "chosen", "cluster(bits=3, exclude="),
     ):
         assert text in " ".join(read.text.replace("\N{NO-BREAK SPACE}", " ").split())
     assert read.tags.count("svg") == 3

@@ -3,6 +3,7 @@
 import pytest
 from made_up import benchmark, step, verdict
 
+from onnxcomp.report import pipeline_in_words
 from onnxcomp.report.layers import layers
 from onnxcomp.report.sentences import noise_in_words, tiles, title, what_was_done
 
@@ -61,3 +62,15 @@ def test_layers_over_several_steps(full):
     assert [name for name, _ in first.changes] == ["prune", "cluster"]
     assert (first.bytes_before, first.bytes_after, first.error) == (100, 25, 0.1)
     assert (second.name, second.changes, second.error) == ("bias", (), 0.0)
+
+
+def test_a_pipeline():
+    passes = [
+        {"pass": "prune", "sparsity": 0.75, "sequential": False, "bits": 9},
+        {"pass": "cluster", "bits": 4, "exclude": ["a", "b", "c"], "include": []},
+        {"pass": "of somebody else", "bits": 4},
+    ]
+    assert pipeline_in_words({"passes": passes}) == (
+        "prune(sparsity=0.75, sequential=False), cluster(exclude=3 entries), of somebody else"
+    )
+    assert pipeline_in_words({"passes": []}) == "nothing"
