@@ -75,6 +75,8 @@ class Benchmark(BaseModel):
             one thread, else of the whole process.
         control: As ``latency_ratio``, of the original in a second session over itself.
         cpu_control: As ``cpu_ratio``, likewise.
+        latency_ratios: What ``latency_ratio`` is the median of, one for each round.
+        control_ratios: Likewise of ``control``.
         load_ratio: Ratio of the CPU times of loading, from interleaved loads.
         peak_memory: Of both models.
     """
@@ -88,6 +90,8 @@ class Benchmark(BaseModel):
     cpu_ratio: Interval
     control: Interval
     cpu_control: Interval
+    latency_ratios: tuple[float, ...]
+    control_ratios: tuple[float, ...]
     load_ratio: float
     peak_memory: PeakMemory
 
@@ -136,14 +140,18 @@ def benchmark(
             original=peak_memory(first, feeds[0], provider, threads),
             result=peak_memory(second, feeds[0], provider, threads),
         )
+    latency_ratios = [one[1].wall / one[0].wall for one in rounds]
+    control_ratios = [one[2].wall / one[0].wall for one in rounds]
     return Benchmark(
         provider=provider,
         threads=threads,
         pairs=pairs,
-        latency_ratio=_interval([one[1].wall / one[0].wall for one in rounds]),
+        latency_ratio=_interval(latency_ratios),
         cpu_ratio=_interval([one[1].cpu / one[0].cpu for one in rounds]),
-        control=_interval([one[2].wall / one[0].wall for one in rounds]),
+        control=_interval(control_ratios),
         cpu_control=_interval([one[2].cpu / one[0].cpu for one in rounds]),
+        latency_ratios=tuple(latency_ratios),
+        control_ratios=tuple(control_ratios),
         load_ratio=load_ratio,
         peak_memory=memory,
     )

@@ -15,12 +15,19 @@ from onnxcomp.api.measuring import (
 )
 from onnxcomp.api.memory import Memory
 from onnxcomp.api.settings import Settings
-from onnxcomp.api.steps import Progress, take_step
+from onnxcomp.api.steps import Progress, carried_recipe, take_step
 from onnxcomp.api.workbench import Workbench
 from onnxcomp.errors import FloorError
 from onnxcomp.graph import load_model, model_bytes, model_proto, save_model
 from onnxcomp.pipeline import Context
-from onnxcomp.report import Report, Step, record_of_files, report_html
+from onnxcomp.report import (
+    Report,
+    Step,
+    environment,
+    graph_change,
+    record_of_files,
+    report_html,
+)
 from onnxcomp.statistics import load_statistics
 from onnxcomp.validation import Validation, validate
 
@@ -143,9 +150,13 @@ def compress(
             steps=tuple(steps),
             validation=validation,
             metric=metric_of(origin, runnable),
+            graph=graph_change(graph, result),
+            recipe=carried_recipe(result),
+            environment=environment(settings.provider, settings.threads),
         )
         missed = missed_floor(report, settings)
         if missed is not None:
+            report = report.model_copy(update={"missed": missed})
             raise FloorError(missed, Compressed(result, report))
         if not is_same:
             timed = benchmarks_of(origin, runnable, settings, progress)
@@ -174,8 +185,10 @@ def compare(
         OnnxcompError: The original does not run, or the data does not fit it.
     """
     with Workbench() as bench:
+        graphs = [load_model(each) for each in (original, other)]
+        given = zip(graphs, (original, other), strict=True)
         runnables, records = zip(
-            *(measured(load_model(each), bench, each) for each in (original, other)), strict=True
+            *(measured(graph, bench, each) for graph, each in given), strict=True
         )
         origin, _ = origin_of(runnables[0], records[0], data, settings)
         validation: tuple[Validation, ...] = ()
@@ -188,11 +201,15 @@ def compare(
                 settings.threads,
                 progress=lambda share: progress("validating", share),
             )
-        return Report(
+        report = Report(
             version=origin.version,
             source=records[0],
             output=records[1],
             validation=validation,
             metric=metric_of(origin, runnables[1]),
             benchmark=benchmarks_of(origin, runnables[1], settings, progress),
+            graph=graph_change(*graphs),
+            recipe=carried_recipe(graphs[1]),
+            environment=environment(settings.provider, settings.threads),
         )
+        return report.model_copy(update={"missed": missed_floor(report, settings)})

@@ -222,24 +222,29 @@ def recipe_of(model: Any) -> dict[str, Any]:
     Raises:
         ModelError: The model cannot be read or carries no recipe.
     """
-    text = load_model(model).metadata.get(RECIPE)
+    graph = load_model(model)
+    text = graph.metadata.get(RECIPE)
     if text is None:
         raise ModelError(f"{model!s} carries no recipe; files that onnxcomp wrote do")
-    try:
-        found: dict[str, Any] = json.loads(text)
-    except ValueError as error:
-        raise ModelError(f"the recipe that {model!s} carries is damaged: {error}") from error
+    found = carried_recipe(graph)
+    if found is None:
+        raise ModelError(f"the recipe that {model!s} carries is damaged; {text[:80]!r} is no JSON")
     return found
+
+
+def carried_recipe(model: Model) -> dict[str, Any] | None:
+    """Return the recipe in a model's metadata; None where there is none that can be read."""
+    try:
+        found = json.loads(model.metadata.get(RECIPE, ""))
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) and isinstance(found.get("passes"), list) else None
 
 
 def _sign(model: Model, passes: Sequence[Pass], origin: Origin) -> None:
     """Write into the model's metadata how it was made, after what is there already."""
     metadata = model.metadata
-    try:
-        made = json.loads(metadata.get(RECIPE, "{}")).get("passes", [])
-    except (ValueError, AttributeError):
-        made = []
-    made = [*made, *recipe(passes)["passes"]]
+    made = [*(carried_recipe(model) or {"passes": []})["passes"], *recipe(passes)["passes"]]
     model.set_metadata(RECIPE, json.dumps({"passes": made}, separators=(",", ":")))
     model.set_metadata(VERSION, origin.version)
     if SOURCE not in metadata:

@@ -8,8 +8,17 @@ import click
 
 from onnxcomp.api import Check, Limits, Settings, check
 from onnxcomp.cli.console import progress_bars
-from onnxcomp.cli.options import data_option, json_option, model_argument, options_of, taken
+from onnxcomp.cli.options import (
+    data_option,
+    json_option,
+    model_argument,
+    options_of,
+    report_option,
+    taken,
+)
+from onnxcomp.cli.writing import check_report_path
 from onnxcomp.errors import FloorError
+from onnxcomp.report import save_report
 
 SETTINGS = ("samples", "evaluate", "max_drop", "min_snr", "provider", "threads", "seed")
 
@@ -28,6 +37,7 @@ def check_command() -> click.Command:
         """
         settings = Settings.model_validate(taken(Settings, given))
         limits = Limits.model_validate(taken(Limits, given))
+        check_report_path(given["report"])
         with progress_bars(quiet=given["as_json"]) as tell:
             done = check(
                 given["model"],
@@ -37,6 +47,8 @@ def check_command() -> click.Command:
                 settings=settings,
                 progress=tell,
             )
+        if given["report"] is not None:
+            save_report(done.report, given["report"])
         if given["as_json"]:
             click.echo(done.to_json())
         else:
@@ -61,6 +73,7 @@ def check_command() -> click.Command:
             *options_of(Settings, SETTINGS),
             *options_of(Limits),
             json_option(),
+            report_option(),
         ],
         callback=run,
         help=run.__doc__,

@@ -9,13 +9,21 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.table import Table
 
-from onnxcomp.api import Settings, compare, missed_floor, recipe_of
+from onnxcomp.api import Settings, compare, recipe_of
 from onnxcomp.cli.console import progress_bars, show
-from onnxcomp.cli.options import data_option, json_option, model_argument, options_of, taken
+from onnxcomp.cli.options import (
+    data_option,
+    json_option,
+    model_argument,
+    options_of,
+    report_option,
+    taken,
+)
+from onnxcomp.cli.writing import check_report_path
 from onnxcomp.errors import FloorError, ModelError
 from onnxcomp.graph import load_model
 from onnxcomp.pipeline import available_passes, recipe_schema
-from onnxcomp.report import inspect_model, inspection_table, report_table
+from onnxcomp.report import inspect_model, inspection_table, report_table, save_report
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -80,6 +88,7 @@ def _comparing(name: str, run: Callable[..., None], settings: tuple[str, ...]) -
             data_option(),
             *options_of(Settings, settings),
             json_option(),
+            report_option(),
         ],
         callback=run,
         help=run.__doc__,
@@ -88,10 +97,13 @@ def _comparing(name: str, run: Callable[..., None], settings: tuple[str, ...]) -
 
 
 def _compare(settings: Settings, given: dict[str, Any]) -> None:
+    check_report_path(given["report"])
     with progress_bars(quiet=given["as_json"]) as tell:
         report = compare(
             given["original"], given["other"], data=given["data"], settings=settings, progress=tell
         )
+    if given["report"] is not None:
+        save_report(report, given["report"])
     if given["as_json"]:
         click.echo(report.to_json())
     else:
@@ -99,9 +111,8 @@ def _compare(settings: Settings, given: dict[str, Any]) -> None:
     problem = next((each.problem for each in report.validation if each.problem), None)
     if problem is not None:
         raise ModelError(f"{given['other']}: {problem}")
-    missed = missed_floor(report, settings)
-    if missed is not None:
-        raise FloorError(missed)
+    if report.missed is not None:
+        raise FloorError(report.missed)
 
 
 def passes_command() -> click.Command:

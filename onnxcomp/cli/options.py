@@ -62,6 +62,16 @@ def json_option() -> click.Option:
     return click.Option(["--json", "as_json"], is_flag=True, help="Print JSON on stdout.")
 
 
+def report_option() -> click.Option:
+    """Return ``--report``, likewise."""
+    return click.Option(
+        ["--report"],
+        type=click.Path(path_type=Path, dir_okay=False),
+        help="Write the report to a file too: an .html (one page that loads nothing), an .md for "
+        "a pull request, or a .json.",
+    )
+
+
 def options_of(cls: type[Options], only: Collection[str] | None = None) -> list[click.Parameter]:
     """Return an option for each field of ``cls``, or for those named in ``only``."""
     return [

@@ -9,11 +9,23 @@ import click
 
 from onnxcomp.api import Settings, sensitivity
 from onnxcomp.cli.console import progress_bars, show
-from onnxcomp.cli.options import data_option, json_option, model_argument, options_of
-from onnxcomp.cli.writing import check_folder
+from onnxcomp.cli.options import (
+    data_option,
+    json_option,
+    model_argument,
+    options_of,
+    report_option,
+)
+from onnxcomp.cli.writing import check_folder, check_report_path
 from onnxcomp.errors import OptionError
 from onnxcomp.pipeline import parse_recipe, read_recipe
-from onnxcomp.report import ROWS, check_plot, save_sensitivity_plot, sensitivity_table
+from onnxcomp.report import (
+    ROWS,
+    check_plot,
+    save_report,
+    save_sensitivity_plot,
+    sensitivity_table,
+)
 
 if TYPE_CHECKING:
     from onnxcomp.pipeline import Pass
@@ -32,7 +44,8 @@ def sensitivity_command() -> click.Command:
         """
         if data is None:
             raise OptionError("sensitivity needs --data: samples that the model is run on")
-        top, plot = given.pop("top"), given.pop("plot")
+        top, plot, report = (given.pop(name) for name in ("top", "plot", "report"))
+        check_report_path(report)
         one = _chosen(given.pop("name"), given.pop("recipe"))
         if plot is not None:
             check_plot(plot)
@@ -41,6 +54,8 @@ def sensitivity_command() -> click.Command:
             found = sensitivity(model, one, data=data, progress=tell, **given)
         if plot is not None:
             save_sensitivity_plot(found, plot, top)
+        if report is not None:
+            save_report(found, report)
         if as_json:
             click.echo(found.to_json())
         else:
@@ -61,6 +76,7 @@ def sensitivity_command() -> click.Command:
             ),
             *_how_shown(),
             json_option(),
+            report_option(),
         ],
         callback=run,
         help=run.__doc__,

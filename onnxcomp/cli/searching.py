@@ -14,9 +14,10 @@ from onnxcomp.cli.options import (
     model_argument,
     options_of,
     output_option,
+    report_option,
     taken,
 )
-from onnxcomp.cli.writing import check_folder, quiet_option, say
+from onnxcomp.cli.writing import check_folder, check_report_path, quiet_option, say
 from onnxcomp.report import trial_line
 from onnxcomp.search import Aim, search, target_file
 
@@ -45,6 +46,7 @@ def compress_command() -> click.Command:
         limits = Limits.model_validate(taken(Limits, given))
         output: Path = given["output"]
         check_folder(output)
+        check_report_path(given["report"])
 
         def told(trial: Trial) -> None:
             if not given["quiet"]:
@@ -78,6 +80,7 @@ def compress_command() -> click.Command:
                 help="Print a preset, to be edited and given as --target; then exit.",
             ),
             json_option(),
+            report_option(),
             quiet_option(),
         ],
         callback=run,

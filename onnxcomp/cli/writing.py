@@ -16,12 +16,13 @@ from onnxcomp.cli.options import (
     model_argument,
     options_of,
     output_option,
+    report_option,
     statistics_option,
     taken,
 )
 from onnxcomp.errors import FloorError, ModelError, OptionError
 from onnxcomp.pipeline import Pass, read_recipe
-from onnxcomp.report import report_table
+from onnxcomp.report import check_report, report_table, save_report
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,6 +40,7 @@ def _common() -> list[click.Parameter]:
         statistics_option(),
         *options_of(Settings),
         json_option(),
+        report_option(),
         quiet_option(),
     ]
 
@@ -101,6 +103,7 @@ def write(passes: Sequence[Pass], given: dict[str, Any]) -> None:
     """Run passes, write the result, and say what was done."""
     settings = Settings.model_validate(taken(Settings, given))
     check_folder(given["output"])
+    check_report_path(given["report"])
     try:
         with progress_bars(quiet=given["quiet"]) as tell:
             compressed = compress(
@@ -132,8 +135,17 @@ def check_folder(output: Path) -> None:
         raise ModelError(f"cannot write {str(output)!r}: folder {str(folder)!r} is not writable")
 
 
+def check_report_path(path: Path | None) -> None:
+    """Refuse a report that cannot be written, likewise."""
+    if path is not None:
+        check_report(path)
+        check_folder(path)
+
+
 def say(report: Report, given: dict[str, Any]) -> None:
     """Say what was done: tables on stderr; where the file is, or all of it as JSON, on stdout."""
+    if given["report"] is not None:
+        save_report(report, given["report"])
     if not given["quiet"]:
         show(report_table(report), is_result=False)
     if given["as_json"]:

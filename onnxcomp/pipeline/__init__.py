@@ -1,7 +1,13 @@
 """Passes: what they are, which there are, and how a pipeline of them is written down."""
 
 from onnxcomp.pipeline.passes import Context, Pass, Stage, Strength, change, skip
-from onnxcomp.pipeline.recipes import parse_recipe, read_recipe, recipe, recipe_schema
+from onnxcomp.pipeline.recipes import (
+    parse_recipe,
+    read_recipe,
+    recipe,
+    recipe_schema,
+    recipe_toml,
+)
 from onnxcomp.pipeline.registry import available_passes, available_presets
 
 __all__ = [
@@ -16,5 +22,6 @@ __all__ = [
     "read_recipe",
     "recipe",
     "recipe_schema",
+    "recipe_toml",
     "skip",
 ]

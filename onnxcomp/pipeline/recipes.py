@@ -14,6 +14,8 @@ import json
 import tomllib
 from typing import TYPE_CHECKING, Any
 
+import tomli_w
+
 from onnxcomp.errors import OptionError
 from onnxcomp.options import did_you_mean
 from onnxcomp.pipeline.registry import available_passes
@@ -80,6 +82,15 @@ def read_recipe(path: Path) -> tuple[Pass, ...]:
         kind = "JSON" if is_json else "TOML"
         raise OptionError(f"recipe {str(path)!r} is not {kind}: {error}") from error
     return parse_recipe(data)
+
+
+def recipe_toml(data: dict[str, Any]) -> str:
+    """Return a recipe as the text of a ``.toml`` file, which `read_recipe` reads back.
+
+    Args:
+        data: As `recipe` gives it.
+    """
+    return tomli_w.dumps(data)
 
 
 def recipe_schema() -> dict[str, Any]:

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from onnxcomp.graph import count_bytes, store_of, weights
-from onnxcomp.report.records import Record
+from onnxcomp.report.frozen import Record
 from onnxcomp.report.tables import size
 
 if TYPE_CHECKING:

@@ -7,9 +7,12 @@ from math import isfinite
 from typing import TYPE_CHECKING, Any, Literal
 
 import zstandard
-from pydantic import BaseModel, ConfigDict, Field, computed_field, field_serializer
+from pydantic import Field, computed_field, field_serializer
 
 from onnxcomp.benchmarking import Benchmark
+from onnxcomp.report.environment import Environment
+from onnxcomp.report.frozen import Record
+from onnxcomp.report.graph_changes import GraphChange
 from onnxcomp.validation import Metric, Validation
 from onnxcomp.verdicts import Verdict
 
@@ -19,20 +22,6 @@ if TYPE_CHECKING:
 
 ZSTD_LEVEL = 3
 """What a download over HTTP with zstd content coding takes; it is the tool's default level."""
-
-
-class Record(BaseModel):
-    """A frozen record; unknown fields are errors."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, defer_build=True)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain data, as ``--json`` prints it."""
-        return self.model_dump(mode="json", by_alias=True)
-
-    def to_json(self) -> str:
-        """Return the same as text."""
-        return self.model_dump_json(by_alias=True, indent=2)
 
 
 class FileRecord(Record):
@@ -164,6 +153,11 @@ class Report(Record):
         metric: The task metric, where one was asked for.
         benchmark: One for each execution provider.
         search: The candidates that were tried, where the passes were searched for.
+        missed: By how much the result missed the floor, in words; None where it did not.
+        graph: What became of the operators; None where nothing looked.
+        recipe: The pipeline that the result carries, as decided, for `parse_recipe`; None where it
+            carries none.
+        environment: What this ran on.
     """
 
     version: str
@@ -174,6 +168,10 @@ class Report(Record):
     metric: Metric | None = None
     benchmark: tuple[Benchmark, ...] = ()
     search: Search | None = None
+    missed: str | None = None
+    graph: GraphChange | None = None
+    recipe: dict[str, Any] | None = None
+    environment: Environment | None = None
 
     @computed_field  # type: ignore[prop-decorator]
     @property

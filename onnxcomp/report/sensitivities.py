@@ -11,7 +11,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from onnxcomp.report.records import Record
+from onnxcomp.report.frozen import Record
 from onnxcomp.report.tables import size
 from onnxcomp.runtime.comparison import OutputComparison, worst_snr_db
 

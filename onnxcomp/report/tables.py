@@ -25,6 +25,10 @@ SHOWN_WORST = 5
 NOTEBOOK_WIDTH = 100
 """Characters a line in a notebook."""
 
+SUMMARY_COLUMNS = ("measured", "original", "result", "ratio or drop")
+
+OUTPUT_COLUMNS = ("provider", "samples", "output", "cosine", "SNR dB", "max abs", "agreement")
+
 
 def report_table(report: Report) -> RenderableType:
     """Return everything that a run has to say, as one renderable."""
@@ -91,69 +95,85 @@ def _worst(changed: Sequence[Verdict]) -> Table:
 
 def _validations(validations: Iterable[Validation]) -> Table:
     """Return how close outputs are to the original's."""
-    table = Table("provider", "samples", "output", "cosine", "SNR dB", "max abs", "agreement")
+    table = Table(*OUTPUT_COLUMNS)
     for each in validations:
-        samples = f"{each.samples} synthetic" if each.synthetic else str(each.samples)
-        for output in each.outputs:
-            table.add_row(
-                each.provider,
-                samples,
-                Text(output.name),
-                _number(output.cosine, "{:.6f}"),
-                "identical" if output.max_abs == 0 else _number(output.snr_db, "{:.1f}"),
-                _number(output.max_abs, "{:.3g}"),
-                _number(output.agreement, "{:.4f}"),
-            )
+        for row in output_rows(each):
+            table.add_row(*map(Text, row))
         if each.problem is not None:
-            table.add_row(each.provider, samples, Text(each.problem, style="red"))
+            table.add_row(each.provider, "", Text(each.problem, style="red"))
     return table
+
+
+def output_rows(validation: Validation) -> list[tuple[str, ...]]:
+    """Return how close each output is to the original's, under `OUTPUT_COLUMNS`."""
+    samples = f"{validation.samples} synthetic" if validation.synthetic else validation.samples
+    return [
+        (
+            validation.provider,
+            str(samples),
+            output.name,
+            _number(output.cosine, "{:.6f}"),
+            "identical" if output.max_abs == 0 else _number(output.snr_db, "{:.1f}"),
+            _number(output.max_abs, "{:.3g}"),
+            _number(output.agreement, "{:.4f}"),
+        )
+        for output in validation.outputs
+    ]
 
 
 def _summary(report: Report) -> Table:
-    table = Table("", "original", "result", "ratio or drop", title="result")
-    source, output = report.source, report.output
-    table.add_row(
-        "file", size(source.bytes), size(output.bytes), f"{report.size_ratio:.2f} x smaller"
-    )
-    table.add_row(
-        "file after zstd",
-        size(source.zstd_bytes),
-        size(output.zstd_bytes),
-        f"{source.zstd_bytes / output.zstd_bytes:.2f} x smaller",
-    )
-    if report.metric is not None:
-        _add_metric(table, report.metric)
-    for each in report.benchmark:
-        _add_benchmark(table, each)
+    table = Table("", *SUMMARY_COLUMNS[1:], title="result")
+    for row in summary_rows(report):
+        table.add_row(*row)
     return table
 
 
-def _add_metric(table: Table, metric: Metric) -> None:
+def summary_rows(report: Report) -> list[tuple[str, str, str, str]]:
+    """Return what was measured before and after, under `SUMMARY_COLUMNS`."""
+    source, output = report.source, report.output
+    zstd_ratio = source.zstd_bytes / output.zstd_bytes
+    rows = [
+        ("file", size(source.bytes), size(output.bytes), f"{report.size_ratio:.2f} x smaller"),
+        (
+            "file after zstd",
+            size(source.zstd_bytes),
+            size(output.zstd_bytes),
+            f"{zstd_ratio:.2f} x smaller",
+        ),
+    ]
+    if report.metric is not None:
+        rows.append(_metric_row(report.metric))
+    for each in report.benchmark:
+        rows += _benchmark_rows(each)
+    return rows
+
+
+def _metric_row(metric: Metric) -> tuple[str, str, str, str]:
     relative = "" if metric.relative_drop is None else f" ({metric.relative_drop:.2%})"
-    table.add_row(
-        "task metric",
-        f"{metric.original:.4f}",
-        f"{metric.result:.4f}",
-        f"drop {metric.drop:+.4f}{relative}",
-    )
+    drop = f"drop {metric.drop:+.4f}{relative}"
+    return "task metric", f"{metric.original:.4f}", f"{metric.result:.4f}", drop
 
 
-def _add_benchmark(table: Table, benchmark: Benchmark) -> None:
+def _benchmark_rows(benchmark: Benchmark) -> list[tuple[str, str, str, str]]:
     where = f"on {benchmark.provider}"
-    for what, ratio, control in (
-        ("latency", benchmark.latency_ratio, benchmark.control),
-        ("CPU time", benchmark.cpu_ratio, benchmark.cpu_control),
-    ):
-        against_itself = f"control {_interval(control)}"
-        table.add_row(f"{what} {where}", against_itself, _interval(ratio), f"{ratio.median:.2f} x")
-    table.add_row(f"load time {where}", "", "", f"{benchmark.load_ratio:.2f} x")
-    memory = benchmark.peak_memory
-    table.add_row(
-        f"peak memory {where}",
-        size(memory.original),
-        size(memory.result),
-        f"{memory.result / memory.original:.2f} x",
-    )
+    timed = [
+        (
+            f"{what} {where}",
+            f"control {_interval(control)}",
+            _interval(ratio),
+            f"{ratio.median:.2f} x",
+        )
+        for what, ratio, control in (
+            ("latency", benchmark.latency_ratio, benchmark.control),
+            ("CPU time", benchmark.cpu_ratio, benchmark.cpu_control),
+        )
+    ]
+    before, after = benchmark.peak_memory.original, benchmark.peak_memory.result
+    return [
+        *timed,
+        (f"load time {where}", "", "", f"{benchmark.load_ratio:.2f} x"),
+        (f"peak memory {where}", size(before), size(after), f"{after / before:.2f} x"),
+    ]
 
 
 def _number(value: float | None, form: str) -> str:

@@ -6,12 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
 
-from onnxcomp.pipeline import parse_recipe
+from onnxcomp.pipeline import available_passes
 from onnxcomp.report.tables import size
 
 if TYPE_CHECKING:
-    from onnxcomp.pipeline import Pass
     from onnxcomp.report.records import Trial
+
+MOST_ENTRIES = 2
+"""Of a list that is written out."""
 
 STYLES = {"kept": "green", "missed": "yellow", "failed": "red"}
 
@@ -34,15 +36,25 @@ def trial_line(trial: Trial) -> Text:
 
 
 def pipeline_in_words(recipe: dict[str, Any]) -> str:
-    """Return a pipeline with the options that are not as they are by default."""
-    return ", ".join(map(_in_words, parse_recipe(recipe))) or "nothing"
+    """Return a pipeline with the options that are not as they are by default.
+
+    Of a pass that is not installed here, only the name is told.
+    """
+    return ", ".join(map(_in_words, recipe["passes"])) or "nothing"
 
 
-def _in_words(one: Pass) -> str:
-    plain = type(one)()
+def _in_words(entry: dict[str, Any]) -> str:
+    cls = available_passes().get(entry["pass"])
+    plain = {} if cls is None else cls().model_dump(mode="json")
     options = [
-        f"{name}={value:g}" if isinstance(value, float) else f"{name}={value}"
-        for name, value in one.model_dump(mode="json").items()
-        if value != plain.model_dump(mode="json")[name]
+        f"{name}={_shortened(value)}"
+        for name, value in entry.items()
+        if name in plain and value != plain[name]
     ]
-    return f"{one.name}({', '.join(options)})" if options else one.name
+    return f"{entry['pass']}({', '.join(options)})" if options else str(entry["pass"])
+
+
+def _shortened(value: object) -> object:
+    if isinstance(value, list) and len(value) > MOST_ENTRIES:
+        return f"{len(value)} entries"
+    return f"{value:g}" if isinstance(value, float) else value

@@ -28,7 +28,16 @@ def test_what_all_commands_that_write_have(call, name):
     text = call(name, "--help").out
     for option in (
         *("-o, --output", "--data", "--samples", "--evaluate", "--max-drop", "--min-snr"),
-        *("--provider", "--threads", "--json", "--quiet", "--include", "--exclude", "--seed"),
+        *(
+            "--provider",
+            "--threads",
+            "--json",
+            "--report",
+            "--quiet",
+            "--include",
+            "--exclude",
+            "--seed",
+        ),
         *("--validate / --no-validate", "--bench / --no-bench"),
     ):
         assert option in text

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from onnxcomp.errors import OptionError
-from onnxcomp.pipeline import parse_recipe, read_recipe, recipe, recipe_schema
+from onnxcomp.pipeline import parse_recipe, read_recipe, recipe, recipe_schema, recipe_toml
 from passes import Cluster, Expand
 
 
@@ -66,6 +66,12 @@ def test_a_toml_file(tmp_path):
         '[[passes]]\npass = "expand"\n'
     )
     assert read_recipe(path) == (Cluster(bits=2, exclude=("*embedding*",)), Expand())
+
+
+def test_a_recipe_as_a_toml_file(tmp_path):
+    passes = (Cluster(bits=3, exclude=('a "b"\n\\', "*é")), Expand())
+    (tmp_path / "recipe.toml").write_text(recipe_toml(recipe(passes)), encoding="utf-8")
+    assert read_recipe(tmp_path / "recipe.toml") == passes
 
 
 def test_a_file_that_is_no_text(tmp_path):
