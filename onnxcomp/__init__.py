@@ -10,7 +10,7 @@ compressed.save("small.onnx")
 
 from onnxcomp.api import Compressed, Limits, Settings, check, compare, compress, sensitivity
 from onnxcomp.errors import OnnxcompError
-from onnxcomp.graph import load_model, save_model, weights
+from onnxcomp.graph import load_model, pack_model, save_model, unpack_model, weights
 from onnxcomp.pipeline import Context, Pass, Stage, Strength, available_passes, change, skip
 from onnxcomp.report import Report, Sensitivity
 from onnxcomp.verdicts import Verdict
@@ -33,8 +33,10 @@ __all__ = [
     "compare",
     "compress",
     "load_model",
+    "pack_model",
     "save_model",
     "sensitivity",
     "skip",
+    "unpack_model",
     "weights",
 ]

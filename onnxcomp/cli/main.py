@@ -17,6 +17,7 @@ from onnxcomp.cli.looking import (
     validate_command,
 )
 from onnxcomp.cli.observing import statistics_command
+from onnxcomp.cli.packing import pack_command, unpack_command
 from onnxcomp.cli.ranking import sensitivity_command
 from onnxcomp.cli.searching import compress_command
 from onnxcomp.cli.writing import pass_command, run_command
@@ -42,6 +43,8 @@ def command() -> click.Group:
         validate_command(),
         bench_command(),
         check_command(),
+        pack_command(),
+        unpack_command(),
         passes_command(),
         recipe_command(),
         schema_command(),

@@ -1,7 +1,8 @@
 """The only room that reads, writes, imports or exports models.
 
 `load_model` reads a model lazily into a `Model`, which is an `onnx_graphsurgeon.Graph`;
-`save_model` and `model_bytes` write it. `weights` lists what a pass may compress.
+`save_model` and `model_bytes` write it, `pack_model` packs its files for download. `weights` lists
+what a pass may compress.
 """
 
 from onnxcomp.graph.copying import copy_model
@@ -19,6 +20,7 @@ from onnxcomp.graph.model import Graph, Model, Node, Variable, bodies_of
 from onnxcomp.graph.opsets import raise_opset
 from onnxcomp.graph.order import ordered, read_by
 from onnxcomp.graph.overriding import override
+from onnxcomp.graph.packing import pack_model, unpack_model
 from onnxcomp.graph.rewriting import Load, rewritten
 from onnxcomp.graph.saving import save_model
 from onnxcomp.graph.values import (
@@ -55,12 +57,14 @@ __all__ = [
     "model_proto",
     "ordered",
     "override",
+    "pack_model",
     "raise_opset",
     "read_by",
     "referring_bytes",
     "rewritten",
     "save_model",
     "store_of",
+    "unpack_model",
     "weights",
     "why_hidden",
 ]
