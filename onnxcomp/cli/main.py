@@ -19,7 +19,7 @@ from onnxcomp.cli.looking import (
 from onnxcomp.cli.observing import statistics_command
 from onnxcomp.cli.packing import pack_command, unpack_command
 from onnxcomp.cli.ranking import sensitivity_command
-from onnxcomp.cli.searching import compress_command
+from onnxcomp.cli.searching import compress_command, search_command
 from onnxcomp.cli.writing import pass_command, run_command
 from onnxcomp.errors import OnnxcompError, OptionError
 from onnxcomp.pipeline import available_passes
@@ -36,6 +36,7 @@ def command() -> click.Group:
     for made in (
         inspect_command(),
         compress_command(),
+        search_command(),
         *(pass_command(cls) for cls in available_passes().values()),
         run_command(),
         statistics_command(),

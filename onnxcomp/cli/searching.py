@@ -1,8 +1,9 @@
-"""The command that finds the pipeline by itself."""
+"""Commands that find pipelines by themselves: the best one, or all that are worth it."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -19,15 +20,17 @@ from onnxcomp.cli.options import (
 )
 from onnxcomp.cli.writing import check_folder, check_report_path, quiet_option, say
 from onnxcomp.report import trial_line
-from onnxcomp.search import Aim, search, target_file
+from onnxcomp.search import Aim, search_front, search_pipeline, target_file
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Callable
 
     from onnxcomp.report import Trial
 
 SEARCHED = ("evaluate", "max_drop", "min_snr", "samples", "provider", "threads", "seed")
 """Fields of `Settings` that a search leaves to its caller."""
+
+Result = TypeVar("Result")
 
 
 def compress_command() -> click.Command:
@@ -41,47 +44,16 @@ def compress_command() -> click.Command:
         one the rows of the outputs that agree, may drop by 1 % unless told otherwise. Interrupted,
         it writes the best so far. Exits 3, and writes nothing, where nothing is better.
         """
-        aim = Aim.model_validate(taken(Aim, given))
-        settings = Settings.model_validate(taken(Settings, given))
-        limits = Limits.model_validate(taken(Limits, given))
-        output: Path = given["output"]
-        check_folder(output)
-        check_report_path(given["report"])
-
-        def told(trial: Trial) -> None:
-            if not given["quiet"]:
-                show(trial_line(trial), is_result=False)
-
-        found = search(
-            given["model"],
-            data=given["data"],
-            aim=aim,
-            settings=settings,
-            limits=limits,
-            told=told,
-        )
-        say(found.save(output), given)
+        check_folder(given["output"])
+        found = _searched(search_pipeline, given)
+        say(found.save(given["output"]), given)
 
     return click.Command(
         "compress",
         params=[
             model_argument("model"),
             output_option("Where the model goes; the old file stays until the new one is whole."),
-            data_option(),
-            *options_of(Aim),
-            *options_of(Limits, ("min_size_ratio",)),
-            *options_of(Settings, SEARCHED),
-            click.Option(
-                ["--show-recipe"],
-                metavar="TARGET",
-                is_eager=True,
-                expose_value=False,
-                callback=_show_recipe,
-                help="Print a preset, to be edited and given as --target; then exit.",
-            ),
-            json_option(),
-            report_option(),
-            quiet_option(),
+            *_common(),
         ],
         callback=run,
         help=run.__doc__,
@@ -89,7 +61,81 @@ def compress_command() -> click.Command:
     )
 
 
+def search_command() -> click.Command:
+    """Return the command that searches for all pipelines that are worth it."""
+
+    def run(**given: Any) -> None:
+        """Find the models of which none is better in bytes, latency and accuracy at once.
+
+        Each is written to the folder as NUMBER.onnx, with the recipe that made it as NUMBER.toml.
+        Every goal is climbed to, also at a stricter and a looser floor; the report is about the
+        best for --goal. Otherwise as 'onnxcomp compress'.
+        """
+        folder: Path = given["output"]
+        check_folder(folder)
+        front = _searched(search_front, given)
+        written = front.save(folder)
+        say(front.best.report, given)
+        if not given["as_json"]:
+            click.echo("\n".join(map(str, written)))
+
+    return click.Command(
+        "search",
+        params=[
+            model_argument("model"),
+            click.Option(
+                ["-o", "--output"],
+                type=click.Path(path_type=Path, file_okay=False),
+                required=True,
+                help="Folder for the models and recipes; made if it is not there.",
+            ),
+            *_common(),
+        ],
+        callback=run,
+        help=run.__doc__,
+        epilog="Example: onnxcomp search model.onnx -o front --data samples.npz",
+    )
+
+
+def _common() -> list[click.Parameter]:
+    return [
+        data_option(),
+        *options_of(Aim),
+        *options_of(Limits, ("min_size_ratio",)),
+        *options_of(Settings, SEARCHED),
+        click.Option(
+            ["--show-recipe"],
+            metavar="TARGET",
+            is_eager=True,
+            expose_value=False,
+            callback=_show_recipe,
+            help="Print a preset, to be edited and given as --target; then exit.",
+        ),
+        json_option(),
+        report_option(),
+        quiet_option(),
+    ]
+
+
 def _show_recipe(context: click.Context, _: click.Parameter, target: str | None) -> None:
     if target is not None:
         click.echo(target_file(target).read_text(encoding="utf-8"), nl=False)
         context.exit()
+
+
+def _searched(search: Callable[..., Result], given: dict[str, Any]) -> Result:
+    """Search with the options that were given; show each trial when it is finished."""
+    check_report_path(given["report"])
+
+    def told(trial: Trial) -> None:
+        if not given["quiet"]:
+            show(trial_line(trial), is_result=False)
+
+    return search(
+        given["model"],
+        data=given["data"],
+        aim=Aim.model_validate(taken(Aim, given)),
+        settings=Settings.model_validate(taken(Settings, given)),
+        limits=Limits.model_validate(taken(Limits, given)),
+        told=told,
+    )

@@ -1,7 +1,8 @@
 """The best pipeline for a model under a floor, found by trying what the passes offer."""
 
 from onnxcomp.search.aims import Aim
+from onnxcomp.search.finding import search_front, search_pipeline
 from onnxcomp.search.preparing import target_file
-from onnxcomp.search.searching import Found, search
+from onnxcomp.search.results import Found, Front
 
-__all__ = ["Aim", "Found", "search", "target_file"]
+__all__ = ["Aim", "Found", "Front", "search_front", "search_pipeline", "target_file"]

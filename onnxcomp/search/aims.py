@@ -16,6 +16,9 @@ NO_SLOWER = 1.02
 """Most latency ratio of a result that is to be small: noise of the measurement, and no more."""
 
 
+GOALS = ("size", "speed", "balanced")
+
+
 class Aim(Options):
     """What a search is after, and how long it may take."""
 
@@ -61,7 +64,7 @@ class Aim(Options):
             trial: One that gave a result.
             original_bytes: Of the original's files.
         """
-        if trial.bytes is None or trial.latency_ratio is None or trial.status != "kept":
+        if trial.bytes is None or trial.latency_ratio is None:
             return inf
         size, latency = trial.bytes / original_bytes, trial.latency_ratio
         if self.goal == "size":

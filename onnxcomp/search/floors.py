@@ -18,14 +18,13 @@ def strain(trial: Trial, settings: Settings, metric: float | None) -> float:
         settings: They have the floor.
         metric: The original's task metric; None where the floor is about rows that agree.
     """
-    strains = [inf if trial.status == "missed" else 0.0]
+    strains = [0.0]
     if settings.max_drop is not None and trial.drop is not None:
         allowed = settings.allowed_drop(1.0 if metric is None else metric)
         strains.append(trial.drop / allowed if allowed else inf * (trial.drop > 0))
     if settings.min_snr is not None and trial.snr_db is not None:
         strains.append(10 ** ((settings.min_snr - trial.snr_db) / 10))
-    found = max(strains[1:], default=strains[0])
-    return max(found, 1.0 + 1e-9) if trial.status == "missed" else found
+    return max(strains)
 
 
 def floor_in_words(settings: Settings, metric: float | None) -> str:

@@ -18,7 +18,7 @@ from threading import Thread
 from time import monotonic
 from typing import IO, TYPE_CHECKING, Any
 
-from onnxcomp.api import Limits, Settings, compare, compress, evaluator_of, floors_of
+from onnxcomp.api import Settings, compare, compress, evaluator_of, floors_of
 from onnxcomp.benchmarking import cpu_ratio
 from onnxcomp.errors import OnnxcompError
 from onnxcomp.pipeline import parse_recipe
@@ -49,7 +49,6 @@ class Job:
         data: Samples; None where there are none.
         recipe: The pipeline, as plain data.
         settings: How results are checked, and what they must not miss.
-        limits: Likewise.
         shelf: Folder of what is finished.
         running: A folder that is there as long as the search is.
         seconds: Time that it may take.
@@ -60,7 +59,6 @@ class Job:
     data: Path | None
     recipe: dict[str, Any]
     settings: Settings
-    limits: Limits
     shelf: Path
     running: Path
     seconds: float
@@ -122,9 +120,11 @@ def attempt(job: Job) -> Trial:
         value = evaluate(path, evaluator, job.settings.provider[0], job.settings.threads)
         metric = Metric(original=job.metric, result=value)
         report = report.model_copy(update={"metric": metric})
-    floors = floors_of(report, job.settings, job.limits)
-    problems = [each.problem for each in report.validation if each.problem is not None]
-    missed = [*problems, *(each.text for each in floors if each.verdict == "missed")]
+    floors = floors_of(report, job.settings)
+    problem = next((each.problem for each in report.validation if each.problem), None)
+    if problem is not None:
+        return failed(job, problem, started)
+    missed = [each.text for each in floors if each.verdict == "missed"]
     undone = [
         f"{step.name} was undone: {step.reason}"
         for step in shelf.steps(passes)
@@ -138,7 +138,7 @@ def attempt(job: Job) -> Trial:
         bytes=report.output.bytes,
         drop=report.drop,
         snr_db=report.worst_snr_db,
-        latency_ratio=None if missed else _latency(job, path),
+        latency_ratio=_latency(job, path),
         seconds=monotonic() - started,
     )
 

@@ -8,6 +8,7 @@ import shutil
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -20,13 +21,14 @@ from onnxcomp.errors import DataError, OptionError
 from onnxcomp.graph import load_model, save_model
 from onnxcomp.options import did_you_mean
 from onnxcomp.pipeline import available_presets, read_recipe
+from onnxcomp.report import record_of_files
 from onnxcomp.search.labels import Accuracy
 from onnxcomp.search.shelf import MODEL, Shelf, digest, user_cache
 from onnxcomp.search.spaces import Space
 from onnxcomp.validation import evaluate
 
 if TYPE_CHECKING:
-    from onnxcomp.api import Limits, Settings
+    from onnxcomp.api import Settings
     from onnxcomp.search.aims import Aim
 
 METRIC = "metric.txt"
@@ -47,42 +49,40 @@ class Task:
         model: The original, as a file.
         data: Samples, as a file or folder; None where there are none.
         metric: The original's task metric; None where none is asked for.
-        space: The pipelines to choose from.
         settings: How results are checked, and the floor.
-        limits: What size and latency must hold.
         shelf: What is finished.
     """
 
     model: Path
     data: Path | None
     metric: float | None
-    space: Space
     settings: Settings
-    limits: Limits
     shelf: Shelf
 
+    @cached_property
+    def bytes(self) -> int:
+        """Bytes of the original's files."""
+        return record_of_files([self.model, *load_model(self.model).data_paths]).bytes
 
-def prepared(model: Any, data: Any, aim: Aim, settings: Settings, limits: Limits) -> Task:
+
+def prepared(model: Any, data: Any, aim: Aim, settings: Settings) -> Task:
     """Measure the original, and put everything where processes find it.
 
     Raises:
         OnnxcompError: The original does not run, or something that was given does not fit.
     """
-    space = _space(aim)
     cache = Path(aim.cache) if aim.cache is not None else user_cache() / "search"
     given = Shelf.at(cache / "given").folder
     model_file, data_file = _model_file(model, given), _data_file(data, given)
     settings = _with_floor(
         _with_metric(settings, aim, model_file, data_file), model_file, data_file
     )
-    shelf = Shelf.at(cache / _name(model_file, data_file, settings, limits))
+    shelf = Shelf.at(cache / _name(model_file, data_file, settings))
     return Task(
         model=model_file,
         data=data_file,
         metric=_metric(settings, model_file, shelf),
-        space=space,
         settings=settings,
-        limits=limits,
         shelf=shelf,
     )
 
@@ -103,7 +103,12 @@ def target_file(target: str) -> Path:
     )
 
 
-def _space(aim: Aim) -> Space:
+def space_of(aim: Aim) -> Space:
+    """Return what a search chooses from.
+
+    Raises:
+        OptionError: The target is none, or has no passes.
+    """
     file = target_file(aim.target or aim.goal)
     passes = read_recipe(file)
     if not passes:
@@ -179,7 +184,7 @@ def _has_rows(settings: Settings, model: Path, data: Path | None) -> bool:
     return report.drop is not None
 
 
-def _name(model: Path, data: Path | None, settings: Settings, limits: Limits) -> str:
+def _name(model: Path, data: Path | None, settings: Settings) -> str:
     """Return the name of what finished trials depend on, besides their recipes."""
     evaluator = evaluator_of(settings)
     code = getattr(sys.modules.get(getattr(evaluator, "__module__", "")), "__file__", None)
@@ -190,7 +195,6 @@ def _name(model: Path, data: Path | None, settings: Settings, limits: Limits) ->
     return digest(
         version("onnxcomp"),
         json.dumps(held, sort_keys=True),
-        limits.model_dump_json(),
         str(settings.evaluate),
         Path(code) if code else "",
         *([model, *load_model(model).data_paths]),
