@@ -65,6 +65,9 @@ CHOICES = (
 )
 """Codings that are weighed up; vectors cost a larger codebook."""
 
+POINTS = 1024
+"""Groups of values from which codebooks are made that only tell an error."""
+
 ROWS = 512
 """Outputs of a layer on which the error at each number of bits is measured."""
 
@@ -161,7 +164,7 @@ def _grid(weights: Floats, choice: Choice) -> tuple[Floats, Round]:
         )
     histogram = Histogram()
     histogram.add(weights / scale, np.square(scale))
-    entries = cluster_points(*histogram.points(), choice.entries).astype(np.float32)
+    entries = cluster_points(*histogram.points(), choice.entries, exact=POINTS).astype(np.float32)
     limits = (entries[1:] + entries[:-1]) / 2
     return scale, lambda columns, _: entries[np.searchsorted(limits, columns)]
 

@@ -14,7 +14,7 @@ Codes = NDArray[np.uint8]
 
 MAXIMUM_CLUSTERS = 256
 EXACT_POINTS = 4096
-"""Up to so many points the codebook is the optimum; more are first merged into so many."""
+"""Up to so many points the codebook is the optimum unless told otherwise."""
 
 _LEAST_SHARE = 2.0**-44
 _POLISH_ROUNDS = 20
@@ -24,13 +24,18 @@ _SEARCHED = 16_384
 
 
 def cluster_points(
-    points: Floats, weights: Floats, clusters: int, *, keep_zero: bool = False
+    points: Floats,
+    weights: Floats,
+    clusters: int,
+    *,
+    keep_zero: bool = False,
+    exact: int = EXACT_POINTS,
 ) -> Floats:
     """Find the codebook with the least weighted squared error.
 
     Dynamic programming over the sorted points (Wang & Song, "Ckmeans.1d.dp", 2011), each layer
     by divide and conquer over its monotone split points (Gronlund et al., "Fast exact k-means,
-    k-medians and Bregman divergence clustering in 1D", 2017). With at most ``EXACT_POINTS``
+    k-medians and Bregman divergence clustering in 1D", 2017). With at most ``exact``
     points (half of that on either side of zero with `keep_zero`) the result is the global
     optimum. More points are merged into that many groups, narrow where an optimal codebook is
     dense (Panter & Dite, 1951: the cube root of the density), and the borders of the clusters
@@ -41,6 +46,7 @@ def cluster_points(
         points: Ascending and distinct, shape (P,).
         weights: Not negative, shape (P,).
         clusters: Most entries of the codebook, 1 to 256.
+        exact: More points are merged into about so many.
         keep_zero: One entry is exactly 0.0 and the others are the best beside it; hence zeros
             stay zeros, and values that are nearer to zero than to any other entry join them.
 
@@ -66,9 +72,9 @@ def cluster_points(
     origin = 0.0 if keep_zero else float(points[points.size // 2])
     moments = Moments.of(points - origin, weights)
     if keep_zero:
-        cuts, zero = _cuts_around_zero(points, weights, moments, clusters - 1)
+        cuts, zero = _cuts_around_zero(points, weights, moments, clusters - 1, exact)
     else:
-        groups, zero = _groups(points, weights, EXACT_POINTS), None
+        groups, zero = _groups(points, weights, exact), None
         grouped = moments.at(groups)
         cuts = groups[_cuts(grouped, _layers(grouped, clusters - 1), groups.size - 1)]
     return _means(moments, _polish(moments, cuts, zero), zero) + origin
@@ -132,12 +138,12 @@ def _look_up(boundaries: Floats) -> Callable[[NDArray[Any], Codes], None]:
 
 
 def _cuts_around_zero(
-    points: Floats, weights: Floats, moments: Moments, clusters: int
+    points: Floats, weights: Floats, moments: Moments, clusters: int, exact: int
 ) -> tuple[Indices, int]:
     """Return where clusters start (and the end) and the index of the one that is 0.0."""
     middle = int(np.searchsorted(points, 0.0))
-    lower = _groups(points[:middle], weights[:middle], EXACT_POINTS // 2)
-    upper = _groups(points[middle:], weights[middle:], EXACT_POINTS // 2) + middle
+    lower = _groups(points[:middle], weights[:middle], exact // 2)
+    upper = _groups(points[middle:], weights[middle:], exact // 2) + middle
     below = _Side(moments.at(lower), clusters)
     above = _Side(moments.at(upper).mirrored(), clusters)
     split = int(np.argmin(below.errors + above.errors[::-1]))

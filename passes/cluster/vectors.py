@@ -22,7 +22,6 @@ _STAGES = ((16_384, 60), (TRAINING_VECTORS, 15))
 
 _SETTLED = 0.005
 _ROWS = 512
-_SQUARED_TWICE = 4.001
 _TRIALS = 4
 
 
@@ -144,28 +143,10 @@ def _settle(
     codes = assign_vectors(sample, codebook)
     for _ in range(rounds):
         codebook = _means(sample, weights, codes, codebook, fixed)
-        before, codes = codes, _reassign(sample, codes, codebook)
+        before, codes = codes, assign_vectors(sample, codebook)
         if np.count_nonzero(codes != before) <= _SETTLED * codes.size:
             break
     return codebook
-
-
-def _reassign(sample: Singles, codes: Codes, codebook: Singles) -> Codes:
-    """Find the nearest entries like `assign_vectors`, faster the better the codes are already.
-
-    No entry farther from a vector's present one than twice the vector's distance can be nearer
-    (Elkan, "Using the triangle inequality to accelerate k-means", 2003).
-    """
-    order = np.argsort(codes, kind="stable")
-    ends = np.cumsum(np.bincount(codes, minlength=len(codebook)))
-    nearest = np.empty_like(codes)
-    for entry, members in zip(codebook, np.split(order, ends[:-1]), strict=True):
-        if members.size:
-            rows = sample[members]
-            radius = np.max(_distances(rows, entry))
-            close = np.flatnonzero(_distances(codebook, entry) <= _SQUARED_TWICE * radius)
-            nearest[members] = close[assign_vectors(rows, codebook[close])]
-    return nearest
 
 
 def _means(

@@ -40,15 +40,6 @@ def test_codes_are_the_nearest_entries(width, kind):
     np.testing.assert_allclose(chosen, distances.min(axis=1), atol=1e-5)
 
 
-def test_shortened_search_finds_the_same_entries():
-    sample = random_vectors(5000, 4)
-    codebook = cluster_vectors(sample, 64)
-    start = np.random.default_rng(0).integers(0, 64, 5000).astype(np.uint8)
-    expected = assign_vectors(sample, codebook)
-    for codes in (start, expected):
-        np.testing.assert_array_equal(vectors._reassign(sample, codes, codebook), expected)
-
-
 @pytest.mark.parametrize("keep_zero", [False, True])
 def test_no_more_distinct_vectors_than_entries_stay_as_they_are(keep_zero):
     distinct = random_vectors(30, 2)
