@@ -47,6 +47,17 @@ RANKING_COLUMNS = (
     "bytes saved",
 )
 
+SPECIAL = re.compile(
+    r"""
+    [\\`*<>|~$@&\#]                            # code, emphasis, tags, cells, formulas, mentions
+    | (?<![A-Za-z0-9])_ | _(?![A-Za-z0-9])      # emphasis, unless it is inside a word
+    | \](?=[(\[:])                               # links and pictures
+    | :(?=\S)                                   # addresses, and names of emoji
+    """,
+    re.VERBOSE,
+)
+"""Characters that Markdown gives a meaning where they stand."""
+
 
 def report_markdown(report: Report) -> str:
     """Return a report as Markdown."""
@@ -187,9 +198,7 @@ def _code(text: str, language: str) -> str:
 
 def _plain(text: str) -> str:
     """Return text that Markdown and HTML take as it is: names in a model are anybody's."""
-    return re.sub(
-        r"[\\`*_{}\[\]<>()#|~$@&:]", lambda found: f"&#{ord(found[0])};", " ".join(text.split())
-    )
+    return SPECIAL.sub(lambda found: f"&#{ord(found[0])};", " ".join(text.split()))
 
 
 def _shape(sizes: Sequence[int]) -> str:

@@ -52,3 +52,18 @@ def test_a_ranking(models):
     lines = sensitivity_markdown(found).splitlines()
     assert lines[0] == f"### {found.title}"
     assert len([line for line in lines if line.startswith("| ")]) == len(found.weights) + 3
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("a_b [0.1, 0.2] (c): d", "a_b [0.1, 0.2] (c): d"),
+        ("[x](y)", "[x&#93;(y)"),
+        ("_x_ :tada: c", "&#95;x&#95; &#58;tada: c"),
+        ("a|b\n#1 @c", "a&#124;b &#35;1 &#64;c"),
+    ],
+)
+def test_only_what_has_a_meaning_is_escaped(full, name, expected):
+    source = full.source.model_copy(update={"path": name})
+    report = Report(version="1", source=source, output=full.output)
+    assert report_markdown(report).startswith(f"### {expected} → small.onnx\n")
