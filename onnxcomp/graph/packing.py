@@ -1,8 +1,8 @@
 """Models packed for download: one checksummed zstd frame, which ``zstd`` and ``tar`` open too.
 
-Stored codes need nothing done to them first: zstd's Huffman coding brings packed codes to within a
-fifth of a per cent of their entropy, and both splitting bytes into digits and planes of floats
-were measured to save less than two per cent (`bench/packing.py`).
+Stored codes need nothing done to them first: packed as they are, zstd codes them to within about
+a per cent of the entropy of their bytes. Codes split into digits are larger, and planes of the
+floats that are left save less than it is worth to need another program (`bench/packing.py`).
 """
 
 from __future__ import annotations
