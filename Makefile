@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format clean
+.PHONY: help demo test check docs format clean
 
 help:  ## Show this list.
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
@@ -23,6 +23,9 @@ check:  ## Format, lint, types, import rules, tests; in the environment of make 
 	$(BIN)/lint-imports
 	$(BIN)/pytest -n 2
 
+docs: .venv/installed-docs  ## Build the documentation into out/docs; warnings are errors.
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --config-file docs/mkdocs.yml
+
 format:  ## Put the code in order.
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
@@ -39,4 +42,8 @@ clean:  ## Remove the environment and everything made.
 
 .venv/installed-test: .venv/bin/python pyproject.toml
 	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[test]'
+	@touch $@ .venv/installed
+
+.venv/installed-docs: .venv/bin/python pyproject.toml
+	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[docs]'
 	@touch $@ .venv/installed

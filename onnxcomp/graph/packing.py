@@ -1,8 +1,8 @@
 """Models packed for download: one checksummed zstd frame, which ``zstd`` and ``tar`` open too.
 
-Stored codes need nothing done to them first: zstd's Huffman coding brings packed codes to within a
-fifth of a per cent of their entropy, and both splitting bytes into digits and planes of floats
-were measured to save less than two per cent (`bench/packing.py`).
+Stored codes need nothing done to them first: packed as they are, zstd codes them to within about
+a per cent of the entropy of their bytes. Codes split into digits are larger, and planes of the
+floats that are left save less than it is worth to need another program (`bench/packing.py`).
 """
 
 from __future__ import annotations
@@ -70,10 +70,10 @@ def pack_model(
             f"output = {str(output)!r}: weights of {path.name} lie in {files[1].name!r}; give a "
             "name that ends in .tar.zst, for an archive of both"
         )
-    sizes = [each.stat().st_size for each in files]
+    size = sum(each.stat().st_size for each in files)
     try:
         with replacing(output) as file:
-            packer = _Packer(file, sizes, progress)
+            packer = _Packer(file, size, progress, is_known=not is_archive)
             if is_archive:
                 _add_all(packer, files)
             else:
@@ -122,20 +122,26 @@ def unpack_model(path: str | Path, output: str | Path) -> list[Path]:
 
 
 class _Packer:
-    """Compresses what is written to it, with a checksum of it."""
+    """Compresses what is written to it, with a checksum of it.
 
-    def __init__(self, file: IO[bytes], sizes: list[int], progress: Told) -> None:
+    Args:
+        file: Where the frame goes.
+        size: Bytes that will be written, or about so many.
+        progress: Told the share that is done.
+        is_known: Whether the size is exact; the frame then says it.
+    """
+
+    def __init__(self, file: IO[bytes], size: int, progress: Told, *, is_known: bool) -> None:
         self._file = file
         self._progress = progress
-        self._total = sum(sizes)
+        self._total = size
         self._done = 0
         self._digest = hashlib.sha256()
         parameters = zstandard.ZstdCompressionParameters.from_level(
             LEVEL, window_log=WINDOW, enable_ldm=True, write_checksum=True, write_content_size=True
         )
-        size = sizes[0] if len(sizes) == 1 else -1
         compressor = zstandard.ZstdCompressor(compression_params=parameters)
-        self._frame = compressor.stream_writer(file, size=size, closefd=False)
+        self._frame = compressor.stream_writer(file, size=size if is_known else -1, closefd=False)
 
     @property
     def digest(self) -> bytes:
@@ -210,6 +216,10 @@ def _unpack_archive(chunks: Iterable[bytes], path: Path, output: Path) -> list[P
                 raise ModelError(f"{str(path)!r} is no archive of a model and its data files")
             model, *others = entries
             targets = {resolve_inside(output.parent, each.name): each for each in others}
+            if output.resolve() in targets:
+                raise ModelError(
+                    f"{str(output)!r} is where a data file of the model goes; give another name"
+                )
             absent = {at: each for at, each in targets.items() if not _is_there(archive, each, at)}
             for target, entry in (absent | {output: model}).items():
                 target.parent.mkdir(parents=True, exist_ok=True)

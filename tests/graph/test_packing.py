@@ -81,6 +81,12 @@ def test_data_files(external, archived, tmp_path):
         assert archive.getnames() == ["model.onnx", "data/weights.bin"]
 
 
+def test_an_archive_of_one_file(plain, tmp_path):
+    pack_model(plain, tmp_path / "model.tar.zst")
+    assert unpack_model(tmp_path / "model.tar.zst", tmp_path / "b.onnx") == [tmp_path / "b.onnx"]
+    assert (tmp_path / "b.onnx").read_bytes() == plain.read_bytes()
+
+
 def test_a_data_file_of_another_model_stays(archived, tmp_path):
     (tmp_path / "data" / "weights.bin").write_bytes(b"of another model")
     before = (tmp_path / "model.onnx").read_bytes()
@@ -88,6 +94,15 @@ def test_a_data_file_of_another_model_stays(archived, tmp_path):
         unpack_model(archived, tmp_path / "model.onnx")
     assert (tmp_path / "data" / "weights.bin").read_bytes() == b"of another model"
     assert (tmp_path / "model.onnx").read_bytes() == before
+
+
+def test_a_model_named_like_its_data_file(tmp_path):
+    model = saved(tmp_path / "model.onnx", save_as_external_data=True, location="weights.bin")
+    pack_model(model, tmp_path / "model.tar.zst")
+    (tmp_path / "weights.bin").unlink()
+    with pytest.raises(ModelError, match="is where a data file of the model goes"):
+        unpack_model(tmp_path / "model.tar.zst", tmp_path / "weights.bin")
+    assert not (tmp_path / "weights.bin").exists()
 
 
 def damaged(content):
