@@ -72,14 +72,13 @@ def portions(found: Sequence[Names], most: int) -> Iterator[Names]:
     size = -(-sum(map(len, found)) // most)
     waiting: Names = ()
     for region in found:
-        if len(waiting) + len(region) <= size:
-            waiting += region
-            continue
-        if waiting:
+        if waiting and len(waiting) + len(region) > size:
             yield waiting
-        waiting = ()
-        for start in range(0, len(region), size):
-            yield region[start : start + size]
+            waiting = ()
+        waiting += region
+        while len(waiting) > size:
+            yield waiting[:size]
+            waiting = waiting[size:]
     if waiting:
         yield waiting
 
