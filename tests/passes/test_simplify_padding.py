@@ -27,7 +27,7 @@ def model(width, *, apart, pads=(2, 0, 2, 0), height=16, opset=17):
 
 @pytest.mark.parametrize("apart", [False, True])
 @pytest.mark.parametrize("height", [16, "H"])
-def test_pictures_one_wide_are_padded_apart(tmp_path, apart, height):
+def test_pictures_one_wide_are_padded_apart(apart, height):
     proto = model(1, apart=apart, height=height)
     result, _ = simplified(proto)
     assert operators(result.graph) == ["Pad", "Conv"]
