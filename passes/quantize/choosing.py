@@ -1,4 +1,4 @@
-"""Which of several ways is the fastest that keeps the outputs: each is made and measured."""
+"""Which way is the fastest that keeps the outputs: each is made and measured."""
 
 from __future__ import annotations
 
@@ -11,32 +11,77 @@ from onnxcomp.graph import copy_model, model_bytes
 from onnxcomp.runtime import open_session
 from onnxcomp.runtime.comparison import OutputSums, worst_snr_db
 from onnxcomp.statistics import held_out_samples
+from passes.quantize.halving import replaced
+from passes.quantize.mixing import Drafts
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from onnxcomp.graph import Model
-    from onnxcomp.pipeline import Context, Pass
+    from onnxcomp.pipeline import Context
     from onnxcomp.runtime import Samples
     from onnxcomp.verdicts import Verdict
+    from passes.quantize.mixing import Mix
+    from passes.quantize.quantize import Quantize
 
 COMPARED = 16
 """Samples on which results are compared; no repair is made from them, but ranges are."""
 
 
+MARGINS = (0.0, 3.0, 6.0)
+"""What is asked beyond the least SNR, in dB, one after the other where a result has missed it."""
+
+DRAFTS = 0.3
+"""The share of the progress that drafts take."""
+
+
 @dataclass(frozen=True, eq=False)
 class _Trial:
-    """A pass, and what it made of a copy."""
+    """Passes, and what they made of a copy."""
 
-    chosen: Pass
+    chosen: Sequence[Quantize]
     result: Model
     verdicts: list[Verdict]
 
 
-def fastest(
+def apply_fastest(options: Quantize, model: Model, context: Context) -> list[Verdict]:
+    """Quantize a model in the fastest way that keeps the outputs.
+
+    Args:
+        options: The pass, in mode ``auto``.
+        model: The model; becomes the result.
+        context: Samples; told which passes do the same.
+    """
+    least = max(options.least_snr, context.min_snr or options.least_snr)
+    exact = options.model_copy(update={"least_snr": least})
+    if context.samples is None:
+        # Without samples nothing is measured, but whoever has statistics wants them used.
+        mode = "weights" if context.statistics is None else "static"
+        chosen = exact.model_copy(update={"mode": mode})
+        context.decide((chosen,))
+        return chosen.apply(model, context)
+    mixes = Drafts.of(model, exact, context.samples).mixes(context.part(0, DRAFTS))
+    ways = [_ways(mix, exact) for mix in mixes]
+    stored = exact.model_copy(update={"mode": "weights"})
+    return _fastest(model, ways, stored, least, context.part(DRAFTS, 1))
+
+
+def _ways(mix: Mix, options: Quantize) -> list[Sequence[Quantize]]:
+    """Return the passes that make a mix, stricter ones after others.
+
+    What single roundings cost need not add up: where it is more, fewer are done.
+    """
+    margins = MARGINS if mix.mode == "static" else MARGINS[:1]
+    return [
+        mix.passes(options.model_copy(update={"least_snr": options.least_snr + more}))
+        for more in margins
+    ]
+
+
+def _fastest(
     model: Model,
-    ways: Sequence[Sequence[Pass]],
-    last: Pass,
+    ways: Sequence[Sequence[Sequence[Quantize]]],
+    last: Quantize,
     least_snr: float,
     context: Context,
 ) -> list[Verdict]:
@@ -44,10 +89,10 @@ def fastest(
 
     Args:
         model: The model; becomes the result.
-        ways: Each a list of passes of which the first that is exact enough is timed.
+        ways: Each a list of passes of which the first that are exact enough are timed.
         last: What is applied where nothing is exact enough and faster than the model.
         least_snr: Of the outputs on samples apart, in dB.
-        context: Samples; told which pass was kept.
+        context: Samples; told which passes were kept.
     """
     best, least = None, 1.0
     source = model_bytes(model)
@@ -59,29 +104,38 @@ def fastest(
             if ratio < least:
                 best, least = found, ratio
     if best is None:
-        best = _applied(last, model, context.part(len(ways) / (len(ways) + 1), 1))
+        best = _applied((last,), model, context.part(len(ways) / (len(ways) + 1), 1))
     model.__dict__.update(best.result.__dict__)
     context.progress(1.0)
-    context.decide((best.chosen,))
+    context.decide(best.chosen)
     return best.verdicts
 
 
 def _exact_enough(
-    model: Model, source: bytes, way: Sequence[Pass], least_snr: float, context: Context
+    model: Model,
+    source: bytes,
+    way: Sequence[Sequence[Quantize]],
+    least_snr: float,
+    context: Context,
 ) -> _Trial | None:
-    """Return what the first pass makes that keeps the outputs."""
+    """Return what the first passes make that keep the outputs."""
     assert context.samples is not None  # noqa: S101 - there are no ways without
-    for place, one in enumerate(way):
+    for place, passes in enumerate(way):
         part = context.part(place / len(way), (place + 1) / len(way))
-        trial = _applied(one, model, part)
+        trial = _applied(passes, model, part)
         if _worst_snr(source, model_bytes(trial.result), context.samples) >= least_snr:
             return trial
     return None
 
 
-def _applied(one: Pass, model: Model, context: Context) -> _Trial:
+def _applied(passes: Sequence[Quantize], model: Model, context: Context) -> _Trial:
     copied = copy_model(model)
-    return _Trial(one, copied, one.apply(copied, context))
+    verdicts: list[Verdict] = []
+    for place, one in enumerate(passes):
+        part = context.part(place / len(passes), (place + 1) / len(passes))
+        found = one.apply(copied, part)
+        verdicts = replaced(verdicts, found) if verdicts else found
+    return _Trial(passes, copied, verdicts)
 
 
 def _worst_snr(source: bytes, result: bytes, samples: Samples) -> float:

@@ -149,6 +149,8 @@ class _Placing:
     def pass_on(self, node: gs.Node, layer: Layer | None) -> None:
         """Let an operator between others that compute with integers do so too."""
         read = [each for each in node.inputs if not isinstance(each, Constant)]
+        if node.op in self.profile.gates and len(read) == len(node.inputs):
+            self._open(node, read)
         if not read or not all(id(each) in self.tensors for each in read):
             return
         is_given = all(self.tensors[id(each)].is_given for each in read)
@@ -161,6 +163,20 @@ class _Placing:
             self.nodes.add(id(node))
         elif node.op in self.profile.islands and len(read) == len(node.inputs):
             self._join(node, given, is_given=is_given)
+
+    def _open(self, node: gs.Node, read: Sequence[gs.Tensor]) -> None:
+        """Let a product of something given as integers with something that is not be one too."""
+        product = self.tensors.get(id(settled(node)))
+        others = [each for each in read if id(each) not in self.tensors]
+        known = [self.tensors[id(each)] for each in read if id(each) in self.tensors]
+        if product is None or not known or not all(each.is_given for each in known):
+            return
+        for each in others:
+            home = self.homes[id(each)]
+            keys = list(product.keys)
+            self.tensors[id(each)] = Rounded(each, home, product.dtype, is_given=True, keys=keys)
+        product.is_given = True
+        self.nodes.add(id(node))
 
     def _join(self, node: gs.Node, given: Rounded | None, *, is_given: bool) -> None:
         if given is not None and is_given:

@@ -6,7 +6,7 @@ x86-64 processor with VNNI; the other profiles follow their vendors' documentati
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -30,6 +30,9 @@ class Profile:
         least_elements: Fewest elements of a weight: rounding what it is multiplied with takes some
             hundred bytes, and time.
         groups: Whether convolutions of several groups gain.
+        depthwise: Whether depthwise convolutions gain by themselves, and not only as islands.
+        gates: Operators of which one operand is rounded for the sake of the other, which is given
+            as integers.
         dynamic: Operators that a provider computes with integers whose range it finds as it runs.
         blocks: Whether it computes MatMul on blocks of 4- and 8-bit weights.
         activations: The element types of activations that it fuses, the fastest first.
@@ -49,10 +52,17 @@ class Profile:
     least_outputs: int = 8
     least_elements: int = 1024
     groups: bool = False
+    depthwise: bool = False
+    gates: frozenset[str] = frozenset()
     dynamic: frozenset[str] = frozenset()
     blocks: bool = False
     activations: tuple[str, ...] = ("uint8", "int8")
     largest_code: int = 127
+
+    @property
+    def widened(self) -> Profile:
+        """The same with what pays on some models only, because fewer floats are made between."""
+        return replace(self, depthwise=True, gates=frozenset({"Mul"}))
 
 
 PROFILES: Mapping[str, Profile] = {

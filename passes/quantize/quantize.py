@@ -13,7 +13,7 @@ from onnxcomp.graph import copy_model, raise_opset
 from onnxcomp.pipeline import Pass, Stage, skip
 from onnxcomp.statistics import layers
 from passes.quantize.biases import round_biases
-from passes.quantize.choosing import fastest
+from passes.quantize.choosing import apply_fastest
 from passes.quantize.coder import Coder
 from passes.quantize.coding import Coding
 from passes.quantize.combinations import check_combination
@@ -36,9 +36,6 @@ if TYPE_CHECKING:
     from onnxcomp.verdicts import Verdict
     from passes.quantize.ports import Grids
 
-MARGINS = (3.0, 6.0)
-"""What is asked beyond the least SNR, in dB, where a result has missed it."""
-
 OPSETS = {"static": 13, "dynamic": 11, "weights": 7}
 """Those that have scales of channels, DynamicQuantizeLinear, and a Mul that broadcasts."""
 
@@ -53,10 +50,10 @@ class Quantize(Pass):
     """Quantize: compute with integers where that is faster, and store weights as integers.
 
     ``static`` rounds activations to grids that calibration data finds; ``dynamic`` finds them at
-    every run, for matrix products; ``weights`` only stores weights as integers; ``auto`` tries
-    the first two and takes the fastest that keeps the outputs, else the third. Layers whose
-    rounding costs much, or that a provider does not compute faster, stay float and store their
-    weights as integers.
+    every run, for matrix products; ``weights`` only stores weights as integers; ``auto`` times
+    the three on parts of the model, takes the fastest mix that keeps the outputs, and gives the
+    passes that make it as its recipe. Layers whose rounding costs much, or that a provider does
+    not compute faster, stay float and store their weights as integers.
 
     Methods: ranges by output error; SmoothQuant (Xiao et al., 2023); error feedback (GPTQ,
     Frantar et al., 2022); bias correction (Nagel et al., 2019).
@@ -137,6 +134,13 @@ class Quantize(Pass):
             "that this processor is."
         ),
     ] = "auto"
+    wide: Annotated[
+        bool,
+        Field(
+            description="Compute depthwise convolutions and the products of gates, as in a hard "
+            "swish, with integers too (static); auto tries both."
+        ),
+    ] = False
     power_of_two: Annotated[
         bool, Field(description="Only scales that are powers of two, as some accelerators need.")
     ] = False
@@ -174,10 +178,10 @@ class Quantize(Pass):
 
     def _decided(self, model: Model, context: Context) -> list[Verdict]:
         if self.mode == "auto":
-            return self._auto(model, context)
+            return apply_fastest(self, model, context)
         kind, profile = WEIGHT_TYPES[self.weight_type], PROFILES[self.profile]
         raise_opset(model, self._least_opset(model))
-        weights, skipped = self._suitable(model)
+        weights, skipped = self.suitable(model)
         coding = Coding(
             kind, self.weight_type, profile.largest_code, self.block_size, self.power_of_two
         )
@@ -205,7 +209,8 @@ class Quantize(Pass):
             return FIRST_OPSET_OF_16_BITS
         return OPSETS[self.mode]
 
-    def _suitable(self, model: Model) -> tuple[list[Weight], list[Verdict]]:
+    def suitable(self, model: Model) -> tuple[list[Weight], list[Verdict]]:
+        """Return the weights that are worth it, and verdicts on all others."""
         weights, skipped = self.candidates(model)
         reasons = [
             why_unsuited(each, self.min_elements, is_computed=self.mode != "weights")
@@ -249,7 +254,7 @@ class Quantize(Pass):
             raise OptionError(
                 f"{self.name}: mode = 'static' needs data; give --data, or use dynamic or weights"
             )
-        profile = PROFILES[self.profile]
+        profile = PROFILES[self.profile].widened if self.wide else PROFILES[self.profile]
         search = Search(self.ranges, self._activations, self.percentile, self.power_of_two)
         placement, kept = find_placement(
             model,
@@ -277,20 +282,3 @@ class Quantize(Pass):
     def _is_in_blocks(self, layer: Layer) -> bool:
         kind, profile = WEIGHT_TYPES[self.weight_type], PROFILES[self.profile]
         return self.block_size > 0 and suits_blocks(layer, kind, profile)
-
-    def _auto(self, model: Model, context: Context) -> list[Verdict]:
-        least = max(self.least_snr, context.min_snr or self.least_snr)
-        static, dynamic, weights = (
-            self.model_copy(update={"mode": mode, "least_snr": least})
-            for mode in ("static", "dynamic", "weights")
-        )
-        if context.samples is None and context.statistics is not None:
-            # Without samples nothing is measured, but whoever has statistics wants them used.
-            context.decide((static,))
-            return static.apply(model, context)
-        # What single roundings cost need not add up: where it is more, fewer are done.
-        stricter = [
-            static.model_copy(update={"least_snr": least + more}) for more in (0.0, *MARGINS)
-        ]
-        ways = [] if context.samples is None else [stricter, [dynamic]]
-        return fastest(model, ways, weights, least, context)

@@ -64,6 +64,8 @@ def _outputs(layer: Layer) -> int:
 
 def _gains(layer: Layer, profile: Profile) -> bool:
     groups, outputs, inputs = layer.form.matrices
+    if layer.weight.is_depthwise and profile.depthwise:
+        return True
     is_first = "Conv" in layer.weight.op_types and layer.weight.shape[1] < PICTURE
     is_large = (
         inputs >= (profile.least_of_pictures if is_first else profile.least_inputs)

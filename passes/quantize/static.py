@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from passes.quantize.inserting import insert
+from passes.quantize.rectifying import write_maxima
 from passes.quantize.searching import find_grids
 from passes.quantize.selecting import exact_enough, full_plan, without_worst
 from passes.quantize.shielding import shield
@@ -70,3 +71,4 @@ def round_activations(model: Model, placement: Placement, kept: Collection[Activ
     """Write QuantizeLinear and DequantizeLinear where a placement says so."""
     insert(placement, [each.grid for each in kept])
     shield(model, placement)
+    write_maxima(model, placement)

@@ -25,6 +25,7 @@ from passes.simplify.folding import fold_backward
 from passes.simplify.forwarding import fold_forward
 from passes.simplify.ledger import Ledger
 from passes.simplify.optimizer import RANDOM, optimize
+from passes.simplify.padding import pad_apart
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -87,6 +88,7 @@ class Simplify(Pass):
         # First, since a three that is added and a six that divides would be folded too.
         write_hard_sigmoids(simple)
         _fold_scales(simple, may_change, ledger)
+        pad_apart(simple)
         _share_identical(simple, may_change, ledger)
 
         def why_kept(weight: Weight) -> str:

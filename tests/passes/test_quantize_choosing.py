@@ -24,7 +24,7 @@ from onnxcomp.pipeline import Context, parse_recipe
 from onnxcomp.runtime import open_session, read_samples
 from onnxcomp.statistics import load_statistics, observe
 from passes import Quantize
-from passes.quantize import choosing
+from passes.quantize import choosing, mixing
 
 ROWS = feeds_of(12, x=(2, 5, 48))
 NET = built(
@@ -39,20 +39,52 @@ MODES = {
 }
 
 
+COSTS = {"float": 10.0, "static": 5.0, "dynamic": 5.0}
+
+
+def kinds(model):
+    """Return how each matrix product of a file is computed, by the name of its weight."""
+    found = {}
+    for node in onnx.load_from_string(model).graph.node:
+        if node.op_type == "MatMulInteger":
+            found[node.input[1].removesuffix(".codes")] = "dynamic"
+        elif node.op_type == "MatMul":
+            is_static = node.input[0].endswith(".dequantized")
+            found[node.input[1]] = "static" if is_static else "float"
+    return found
+
+
 @pytest.fixture
-def ratios(monkeypatch):
-    """Latencies that auto measures: a ratio for each trial but the last."""
+def costs(monkeypatch):
+    """What drafts take for each weight by how it is computed, instead of what they really take."""
+    given = {name: dict(COSTS) for name in ("w1", "w2", "w3")}
+
+    def cost(model):
+        return sum(given[name][kind] for name, kind in kinds(model).items())
+
+    def ratio(one, other, _):
+        found = cost(other) / cost(one)
+        return benchmarking.Interval(median=found, low=found, high=found)
+
+    monkeypatch.setattr(mixing, "cpu_ratio", ratio)
+    return given
+
+
+@pytest.fixture
+def ratios(monkeypatch, costs):
+    """Latencies that auto measures of results: a ratio for each but the last."""
+    assert costs
     given = []
     monkeypatch.setattr(choosing, "_latency_ratio", lambda *_: given.pop(0))
     return given
 
 
-def decided(feeds):
-    """Return what auto makes, and the one pass that it says does the same."""
+def decided(feeds, proto=NET, **options):
+    """Return what auto makes, and the passes that it says do the same."""
     told = []
-    context = context_of(NET, feeds, decide=lambda passes: told.append(tuple(passes)))
-    result, verdicts = quantized(NET, context=context)
-    ((chosen,),) = told
+    context = context_of(proto, feeds, decide=lambda passes: told.append(tuple(passes)))
+    result, verdicts = quantized(proto, context=context, **options)
+    (chosen,) = told
     return result, verdicts, chosen
 
 
@@ -69,16 +101,53 @@ def decided(feeds):
 )
 def test_the_fastest_is_kept(ratios, measured, mode):
     ratios += measured
-    result, verdicts, chosen = decided(ROWS)
+    result, verdicts, (chosen,) = decided(ROWS)
     assert chosen.mode == mode
     expected, of_trial = quantized(NET, ROWS, mode=mode)
     assert (result, verdicts) == (expected, of_trial)
 
 
 def test_without_data_weights_are_stored():
-    result, _, chosen = decided(None)
+    result, _, (chosen,) = decided(None)
     assert chosen.mode == "weights"
     assert result == quantized(NET, mode="weights")[0]
+
+
+def test_each_layer_is_computed_in_its_fastest_way(ratios, costs):
+    costs["w2"] |= {"static": 12.0, "dynamic": 11.0}
+    costs["w3"]["dynamic"] = 3.0
+    ratios += [0.5, 0.6]
+    result, verdicts, chosen = decided(ROWS)
+    assert kinds(result) == {"w1": "static", "w2": "float", "w3": "dynamic"}
+    assert [(each.mode, each.include, each.exclude) for each in chosen] == [
+        ("static", (), ("w3", "w2")),
+        ("dynamic", ("w3",), ()),
+        ("weights", ("w2",), ()),
+    ]
+    assert [each.verdict for each in verdicts.values()] == ["changed"] * 3
+    assert "computed" not in verdicts["w2"].reason
+    settings = Settings(bench=False)
+    replayed = compress(NET, chosen, data=ROWS, settings=settings)
+    ratios += [0.5, 0.6]
+    found = compress(NET, [Quantize()], data=ROWS, settings=settings)
+    assert replayed.to_bytes() == found.to_bytes()
+
+
+def test_what_does_not_gain_is_not_calibrated(ratios, costs):
+    for each in costs.values():
+        each |= {"static": 11.0, "dynamic": 12.0}
+    result, _, (chosen,) = decided(ROWS)
+    assert not ratios
+    assert chosen.mode == "weights"
+    assert set(kinds(result).values()) == {"float"}
+
+
+def test_no_part_is_tried_after_a_minute(ratios, costs, monkeypatch):
+    monkeypatch.setattr(mixing, "MOST_SECONDS", -1.0)
+    costs["w2"] |= {"static": 12.0, "dynamic": 11.0}
+    ratios += [0.5, 0.6]
+    _, _, (chosen,) = decided(ROWS)
+    assert (chosen.mode, chosen.exclude) == ("static", ())
 
 
 @pytest.mark.parametrize("floor", [None, 40.0])
@@ -116,9 +185,13 @@ def test_the_recipe_makes_a_quantized_model_float_first(ratios):
 
 def test_measured_for_real(monkeypatch):
     monkeypatch.setattr(benchmarking, "_LEAST_SECONDS", 0.0)
+    monkeypatch.setattr(mixing, "PORTIONS", 1)
     monkeypatch.setattr(benchmarking, "peak_memory", lambda *_, **__: 0)
     result, _, chosen = decided(ROWS)
-    assert result == quantized(NET, ROWS, mode=chosen.mode)[0]
+    again = load_model(NET)
+    for one in chosen:
+        one.apply(again, context_of(NET, ROWS))
+    assert result == model_bytes(again)
     ratio = choosing._latency_ratio(
         NET.SerializeToString(), NET.SerializeToString(), context_of(NET, ROWS).samples
     )
