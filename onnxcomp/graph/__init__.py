@@ -5,7 +5,7 @@
 """
 
 from onnxcomp.graph.copying import copy_model
-from onnxcomp.graph.exposing import expose, why_hidden
+from onnxcomp.graph.exposing import expose, isolate, why_hidden
 from onnxcomp.graph.lifting import store_of
 from onnxcomp.graph.loading import (
     fingerprint,
@@ -48,6 +48,7 @@ __all__ = [
     "expose",
     "fingerprint",
     "is_fixed",
+    "isolate",
     "load_model",
     "merge_constants",
     "merge_identical",
