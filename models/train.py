@@ -145,7 +145,7 @@ RECIPES = {
     "mlp": Recipe(mlp, epochs=20, rate=2e-3),
     "mobilenet": Recipe(mobilenet, epochs=6, rate=6e-3),
     "vgg": Recipe(
-        vgg, epochs=1, rate=1e-3, images=25_600, smoothing=0, mirrored=False, large=True
+        vgg, epochs=1, rate=1e-3, images=12_800, smoothing=0, mirrored=False, large=True
     ),
 }
 

@@ -13,8 +13,9 @@ from onnxcomp.graph import copy_model
 from onnxcomp.pipeline import Offer, Pass, Stage, change, skip
 from onnxcomp.statistics import layers
 from passes.factorize.calibrating import Calibration
+from passes.factorize.curves import Curve, nothing_seen
 from passes.factorize.kinds import PAIR
-from passes.factorize.menus import Curve, Wish
+from passes.factorize.menus import Wish
 from passes.factorize.planning import Plan, Planner, parse_plan
 from passes.factorize.sites import Site, site_of
 from passes.factorize.splitting import replace_constants, split
@@ -235,8 +236,7 @@ class Factorize(Pass):
     def _offer(self, site: Site) -> Offer | None:
         """Return what this pass does with a weight without data."""
         key, held = id(site.weight.tensor), site.weight.tensor.held
-        nothing = [None] * site.form.matrices[0]
-        menu = self.wish.menu(site, Curve(site, nothing))
+        menu = self.wish.menu(site, Curve(site, nothing_seen(site)))
         smaller = [one for one in menu if one.nbytes < site.weight.tensor.nbytes]
         if not smaller:
             return None
