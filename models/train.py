@@ -22,6 +22,9 @@ from torch import nn
 from torch.nn import functional
 
 FOLDER = Path(__file__).parent
+LARGE_FOLDER = FOLDER / "fetched"
+"""Where models go that are too large for the repository."""
+
 DEBIAN_FOLDER = Path("/usr/share/datasets/fashion-mnist")
 BATCH = 128
 
@@ -108,19 +111,44 @@ def mlp() -> nn.Module:
     return Normalized(nn.Flatten(), *hidden, nn.Linear(128, 10))
 
 
+def vgg() -> nn.Module:
+    """Return the first four stages of VGG-11; 28 pixels leave no room for the fifth.
+
+    The first convolution goes in steps of two besides.
+    """
+    pool, layers = nn.MaxPool2d(2, ceil_mode=True), []
+    for inputs, outputs, stride, then in [
+        (1, 64, 2, [pool]), (64, 128, 1, [pool]), (128, 256, 1, []), (256, 256, 1, [pool]),
+        (256, 512, 1, []), (512, 512, 1, []),
+    ]:  # fmt: skip
+        layers += [*convolution(inputs, outputs, 3, stride=stride), nn.ReLU(), *then]
+    return Normalized(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(512, 10))
+
+
 @dataclass(frozen=True)
 class Recipe:
-    """A network, how many epochs it trains and its highest learning rate."""
+    """A network, how many epochs it trains and its highest learning rate.
+
+    `images` are the first so many of the training split; `smoothing` is that of the labels;
+    `mirrored` shows every second batch mirrored; what is `large` goes to `fetched/`.
+    """
 
     build: Callable[[], nn.Module]
     epochs: int
     rate: float
+    images: int = 60_000
+    smoothing: float = 0.05
+    mirrored: bool = True
+    large: bool = False
 
 
 RECIPES = {
     "cnn": Recipe(cnn, epochs=6, rate=6e-3),
     "mlp": Recipe(mlp, epochs=20, rate=2e-3),
     "mobilenet": Recipe(mobilenet, epochs=6, rate=6e-3),
+    "vgg": Recipe(
+        vgg, epochs=1, rate=1e-3, images=12_800, smoothing=0, mirrored=False, large=True
+    ),
 }
 
 
@@ -144,11 +172,11 @@ def write_samples(folder: Path) -> None:
 
 
 def train(recipe: Recipe, pixels: np.ndarray, classes: np.ndarray) -> nn.Module:
-    """Return the trained network: AdamW, one learning-rate cycle, every second batch mirrored."""
+    """Return the trained network: AdamW with weight decay, one learning-rate cycle."""
     torch.manual_seed(0)
     network = recipe.build().to(memory_format=torch.channels_last)
-    images = torch.from_numpy(pixels.astype(np.float32) / 255)
-    labels = torch.from_numpy(classes.astype(np.int64))
+    images = torch.from_numpy(pixels[: recipe.images].astype(np.float32) / 255)
+    labels = torch.from_numpy(classes[: recipe.images].astype(np.int64))
     steps = len(images) // BATCH
     optimizer = torch.optim.AdamW(network.parameters(), recipe.rate, weight_decay=0.02)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
@@ -159,8 +187,11 @@ def train(recipe: Recipe, pixels: np.ndarray, classes: np.ndarray) -> nn.Module:
         total = 0.0
         for step in range(steps):
             chosen = order[step * BATCH : (step + 1) * BATCH]
-            shown = images[chosen].flip(-1) if step % 2 else images[chosen]
-            loss = functional.cross_entropy(network(shown), labels[chosen], label_smoothing=0.05)
+            is_turned = recipe.mirrored and step % 2
+            shown = images[chosen].flip(-1) if is_turned else images[chosen]
+            loss = functional.cross_entropy(
+                network(shown), labels[chosen], label_smoothing=recipe.smoothing
+            )
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -211,7 +242,9 @@ def main() -> None:
     training, test = read(arguments.data, "train"), read(arguments.data, "t10k")
     for name in RECIPES if arguments.model == "all" else [arguments.model]:
         network = train(RECIPES[name], *training)
-        path = FOLDER / f"fashion_{name}.onnx"
+        folder = LARGE_FOLDER if RECIPES[name].large else FOLDER
+        folder.mkdir(exist_ok=True)
+        path = folder / f"fashion_{name}.onnx"
         export(network, path)
         print(describe(path, *test))
 

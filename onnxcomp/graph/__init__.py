@@ -6,7 +6,7 @@ what a pass may compress.
 """
 
 from onnxcomp.graph.copying import copy_model
-from onnxcomp.graph.exposing import expose, why_hidden
+from onnxcomp.graph.exposing import expose, isolate, why_hidden
 from onnxcomp.graph.lifting import store_of
 from onnxcomp.graph.loading import (
     fingerprint,
@@ -50,6 +50,7 @@ __all__ = [
     "expose",
     "fingerprint",
     "is_fixed",
+    "isolate",
     "load_model",
     "merge_constants",
     "merge_identical",

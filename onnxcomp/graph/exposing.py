@@ -78,6 +78,28 @@ def expose(
     return copied
 
 
+def isolate(model: Model, node: Node, read: Tensor, fed: Variable, given: Variable) -> Model:
+    """Return a model of one operator, which takes an input and gives its first output.
+
+    Args:
+        model: The model that it is part of, in whatever body; not changed, and weights are shared.
+        node: The operator.
+        read: What it reads that is to be fed.
+        fed: The new input in the place of that.
+        given: The new output.
+    """
+    copied, twins = copy_tensors_too(model)
+    (alone,) = twins[id(node.outputs[0])].inputs
+    old = twins[id(read)]
+    alone.inputs = [fed if each is old else each for each in alone.inputs]
+    alone.outputs = [given, *alone.outputs[1:]]
+    copied.nodes = [alone]
+    computed = {id(each): each for each in alone.inputs if not isinstance(each, Constant)}
+    copied.inputs = [each for each in computed.values() if each.name]
+    copied.outputs = [given]
+    return copied
+
+
 def _owners(model: Model) -> dict[int, tuple[Graph, Node]]:
     """Return the scope and the node that a body belongs to, by the body's identity."""
     return {

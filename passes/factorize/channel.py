@@ -1,4 +1,4 @@
-"""A convolution to few channels, then a pointwise one."""
+"""A convolution to few channels, then a pointwise one; of a transposed one the other way round."""
 
 from __future__ import annotations
 
@@ -21,9 +21,19 @@ if TYPE_CHECKING:
 
 
 def pieces(site: Site, rank: int) -> tuple[Piece, ...]:
-    """Return a convolution with the kernel to the rank, then one without to the outputs."""
+    """Return a convolution with the kernel to the rank, then one without to the outputs.
+
+    A transposed one comes after one without a kernel from the inputs to the rank, and takes no
+    more space than what it reads.
+    """
     outputs, inputs, *kernel = site.weight.shape
     groups, ones = site.form.matrices[0], (1,) * len(kernel)
+    if site.op == "ConvTranspose":
+        outputs, inputs = inputs, outputs // groups
+        return (
+            Piece((groups * rank, inputs, *ones), groups),
+            Piece((groups * rank, outputs, *kernel), groups),
+        )
     axes = tuple(range(len(kernel)))
     return (
         Piece((groups * rank, inputs, *kernel), groups, axes),
@@ -46,4 +56,5 @@ def solve(site: Site, weights: Floats, seconds: Seconds, rank: int) -> Solved:
     ]
     left, right = (np.stack(each) for each in zip(*pairs, strict=True))
     shapes = [piece.shape for piece in pieces(site, rank)]
-    return Solved((right.reshape(shapes[0]), left.reshape(shapes[1])), left @ right)
+    last = left.transpose(0, 2, 1) if site.op == "ConvTranspose" else left
+    return Solved((right.reshape(shapes[0]), last.reshape(shapes[1])), left @ right)

@@ -39,9 +39,10 @@ GOALS = ("rank_ratio", "macs", "size_ratio", "plan")
 class Factorize(Pass):
     """Factorize: turn a layer into two or more smaller ones (low rank).
 
-    Fewer weights and fewer multiplications at once, for Gemm, MatMul, Conv, embeddings and the
-    input weights of LSTM, GRU and RNN. With data the small layers are the best ones for the
-    outputs of each layer, after what the layers before have come to; without, for its weights.
+    Fewer weights and fewer multiplications at once, for Gemm, MatMul, Conv, ConvTranspose,
+    embeddings and the input weights of LSTM, GRU and RNN. With data the small layers are the best
+    ones for the outputs of each layer, after what the layers before have come to; without, for
+    its weights.
 
     Methods: principal components of the responses (Zhang et al., 2015), spatial (Jaderberg et
     al., 2014), Tucker-2 (Kim et al., 2016), CP (Lebedev et al., 2015), depthwise-separable (Guo

@@ -80,8 +80,10 @@ class Choice:
 
 def kinds_of(site: Site, allowed: Sequence[str]) -> list[str]:
     """Return the kinds that a layer can become."""
-    if site.op != "Conv":
+    if not site.is_convolution:
         return [PAIR]
+    if site.op == "ConvTranspose":
+        return [kind for kind in allowed if kind == "channel"]
     along = sum(size > 1 for size in site.kernel)
     fits = {
         "channel": True,

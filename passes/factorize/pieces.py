@@ -32,7 +32,8 @@ class Piece:
     Args:
         shape: Shape of its weight; of a convolution as the operator takes it.
         groups: Groups of a convolution.
-        axes: Spatial axes along which a convolution has a kernel and takes the strides.
+        axes: Spatial axes along which a convolution has a kernel and takes the strides; none of
+            a transposed one, which multiplies once for each place that it reads.
     """
 
     shape: tuple[int, ...]
@@ -103,8 +104,9 @@ def count_macs(pieces: Sequence[Piece], extent: Extent, op: str) -> int:
 def whole(site: Site) -> tuple[Piece, ...]:
     """Return the layer as it is."""
     shape = site.weight.shape
-    if site.op == "Conv":
-        return (Piece(shape, site.form.matrices[0], tuple(range(len(site.kernel)))),)
+    if site.is_convolution:
+        axes = tuple(range(len(site.kernel))) if site.op == "Conv" else ()
+        return (Piece(shape, site.form.matrices[0], axes),)
     if site.op in RECURRENT:
         return (Piece(site.form.matrices),)
     return (Piece(shape),)

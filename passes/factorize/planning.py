@@ -141,9 +141,7 @@ class Planner:
         Raises:
             ValueError: There is none; the message says how small a share there is.
         """
-        total, own = 0, 0
-        for layer in layers(self.model):
-            total += self._macs_of(layer)
+        total = sum(self._macs_of(layer) for layer in layers(self.model))
         subjects = [one for one in self.subjects if self._macs(one[0], None)]
         own = sum(self._macs(site, None) for site, _ in subjects)
         try:
@@ -243,8 +241,9 @@ class Planner:
         watch = self._shapes.get(id(layer.weight.tensor))
         if watch is None or watch.extent is None:
             return 0
-        extent, kernel = watch.extent, tuple(range(len(watch.extent.after)))
-        return count_macs([Piece(layer.weight.shape, 1, kernel)], extent, watch.use.node.op)
+        extent, op = watch.extent, str(watch.use.node.op)
+        axes = tuple(range(len(extent.after))) if op == "Conv" else ()
+        return count_macs([Piece(layer.weight.shape, 1, axes)], extent, op)
 
     def _macs(self, site: Site, variant: Variant | None) -> int:
         watch = self._shapes.get(id(site.weight.tensor))
@@ -265,7 +264,7 @@ class Planner:
 
     def _why_not(self, site: Site, variants: Sequence[Variant]) -> str | None:
         if not variants:
-            multiple = f", in multiples of {self.wish.multiple}," if site.op == "Conv" else ""
+            multiple = f", in multiples of {self.wish.multiple}," if site.is_convolution else ""
             return f"has no rank{multiple} that is low enough"
         if self.allow == "size":
             return None

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from onnxcomp.graph import Weight
 
-PRODUCTS = {"Gemm", "MatMul"}
+CONVOLUTIONS, PRODUCTS = {"Conv", "ConvTranspose"}, {"Gemm", "MatMul"}
 STACKED = 3
 """Axes of a stack of matrices."""
 
@@ -43,10 +43,15 @@ class Site:
         """The type of the operators."""
         return str(self.nodes[0].op)
 
+    @property
+    def is_convolution(self) -> bool:
+        """Whether the operators are convolutions, transposed or not."""
+        return self.op in CONVOLUTIONS
+
     @cached_property
     def kernel(self) -> tuple[int, ...]:
         """Sizes of a convolution's kernel; empty of other operators."""
-        return self.weight.shape[2:] if self.op == "Conv" else ()
+        return self.weight.shape[2:] if self.is_convolution else ()
 
     @property
     def taps(self) -> int:
@@ -70,7 +75,7 @@ def site_of(weight: Weight) -> Site:
     forms = {_form(each, place, weight.shape) for each in nodes}
     if len(forms) > 1:
         raise ValueError("is read in several ways")
-    if nodes[0].op == "Conv" and weight.is_depthwise:
+    if nodes[0].op in CONVOLUTIONS and weight.is_depthwise:
         raise ValueError("belongs to a depthwise convolution")
     return Site(weight, nodes, place, forms.pop())
 
@@ -82,8 +87,6 @@ def _check(weight: Weight) -> None:
     op, place = kinds.pop()
     if op in RECURRENT and place > 1:
         raise ValueError(f"is the recurrence weight of {op}, which is one operator")
-    if op == "ConvTranspose":
-        raise ValueError("belongs to a transposed convolution")
     for each in weight.readers:
         if not each.is_direct:
             raise ValueError("is read through other operators; simplify may fold them")
@@ -100,6 +103,11 @@ def _form(node: gs.Node, place: int, shape: tuple[int, ...]) -> Form:
         groups = int(node.attrs.get("group", 1))
         matrices = (groups, shape[0] // groups, prod(shape[1:]))
         return Form(shape, matrices, (0, 1, 2), matrices)
+    if node.op == "ConvTranspose":
+        groups = int(node.attrs.get("group", 1))
+        inputs, outputs, taps = shape[0] // groups, shape[1], prod(shape[2:])
+        cut = (groups, inputs, outputs, taps)
+        return Form(shape, cut, (0, 2, 3, 1), (groups, outputs * taps, inputs))
     if node.op in RECURRENT:
         # Both directions read one input, so that they share what it is multiplied with.
         split = (shape[0] * shape[1], shape[2])

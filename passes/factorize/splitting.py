@@ -48,7 +48,7 @@ def split(
         The constants that came in the place of the weight, which nothing reads any more.
     """
     pieces = choice.pieces(site)
-    if site.op != "Conv":
+    if not site.is_convolution:
         arrays = [stored(np.asarray(each), site) for each in arrays]
     if site.op in RECURRENT:
         arrays = [arrays[0].T, arrays[1].reshape(*site.weight.shape[:2], -1)]
@@ -59,6 +59,8 @@ def split(
     for node in site.nodes:
         if site.op == "Conv":
             made = _split_convolution(site, node, pieces, constants)
+        elif site.op == "ConvTranspose":
+            made = _split_transposed(site, node, pieces[0], constants)
         elif site.op in RECURRENT:
             made = _split_recurrent(site, node, constants)
         elif site.op == "Gather":
@@ -96,6 +98,16 @@ def _split_convolution(
     node.attrs = _attributes(whole, pieces[-1])
     node.inputs[DATA], node.inputs[1] = data, constants[-1]
     return made
+
+
+def _split_transposed(
+    site: Site, node: gs.Node, first: Piece, constants: Sequence[Constant]
+) -> list[Node]:
+    between = _between(site, node, 0)
+    attributes = _attributes({}, first)
+    made = Node("Conv", between.name, attributes, [node.inputs[DATA], constants[0]], [between])
+    node.inputs[DATA], node.inputs[1] = between, constants[1]
+    return [made]
 
 
 def _attributes(whole: dict[str, Any], piece: Piece) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from onnxcomp.benchmarking import cpu_ratio
-from onnxcomp.graph import copy_model, expose, model_bytes
+from onnxcomp.graph import Variable, copy_model, isolate, model_bytes
 from onnxcomp.statistics import one_thread
 from passes.factorize.splitting import split
 
@@ -43,8 +43,6 @@ class Stopwatch:
         watch = self._shapes.get(id(site.weight.tensor))
         if watch is None or not watch.shapes:
             return "nothing runs its layer alone"
-        if watch.use.scope is not self._model:
-            return "its layer is inside a branch"
         if len(self._alone(site).inputs) != 1:
             return "its layer reads more than one input"
         return None
@@ -83,17 +81,11 @@ class Stopwatch:
         key = id(site.weight.tensor)
         if key not in self._lone:
             use = self._shapes[key].use
-            read, given = use.activations[0], use.node.outputs[0]
+            read = use.activations[0]
             rank = len(self._shapes[key].shapes[0])
             dtype = np.dtype(site.weight.dtype)
-            alone = expose(
-                self._model,
-                {RESULT: (given, use.scope)},
-                given={GIVEN: (read, dtype, rank)},
-            )
-            needed = {id(each) for node in alone.nodes for each in node.inputs}
-            alone.inputs = [each for each in alone.inputs if id(each) in needed]
-            self._lone[key] = alone
+            fed, given = Variable(GIVEN, dtype, [None] * rank), Variable(RESULT, dtype)
+            self._lone[key] = isolate(self._model, use.node, read, fed, given)
         return self._lone[key]
 
 

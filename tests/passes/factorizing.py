@@ -54,6 +54,31 @@ def random_convolution(seed, axes=None):
     return proto, feeds_of(2, seed, x=shape), kind
 
 
+def random_transposed(seed):
+    """Return a transposed convolution of random form, feeds, and what it can become."""
+    random = np.random.default_rng([9, seed])
+    axes, groups = int(random.choice([1, 2, 2, 3])), int(random.choice([1, 1, 2, 3]))
+    kernel = [int(each) for each in random.integers(1, 5, axes)]
+    inputs, outputs = (int(each) for each in random.integers(2, 6, 2))
+    strides = [int(each) for each in random.integers(1, 4, axes)]
+    attributes = {
+        "kernel_shape": kernel,
+        "group": groups,
+        "strides": strides,
+        "dilations": [int(each) for each in random.integers(1, 3, axes)],
+        "output_padding": [int(random.integers(each)) for each in strides],
+    }
+    if random.random() < 0.5:
+        attributes["pads"] = [int(each) for each in random.integers(0, 2, 2 * axes)]
+    tensors = {"w": weight(groups * inputs, outputs, *kernel, seed=seed)}
+    if random.random() < 0.5:
+        tensors["b"] = numbers(groups * outputs, seed=seed)
+    shape = (2, groups * inputs, *(int(each) for each in random.integers(4, 8, axes)))
+    node = onnx.helper.make_node("ConvTranspose", ["x", *tensors], ["y"], name="n", **attributes)
+    full = f"channel:{min(inputs, outputs * int(np.prod(kernel)))}"
+    return _lone(node, tensors, shape), feeds_of(2, seed, x=shape), full
+
+
 def _full_kinds(kernel, inputs, outputs):
     """Return the kinds that a convolution can become, each with the rank that loses nothing."""
     taps = int(np.prod(kernel))

@@ -5,7 +5,7 @@ import re
 import numpy as np
 import onnx
 import pytest
-from factorizing import factorized, planned
+from factorizing import factorized, inferred, planned
 from quantizing import CONVNET, IMAGES, built, context_of, matrix, numbers, run, snr, weight
 
 from onnxcomp import Context, compress, load_model
@@ -65,6 +65,13 @@ def test_data_makes_it_closer():
     fitted, verdicts = factorized(DENSE, context_of(DENSE, FEEDS), rank_ratio=0.6)
     assert {each.verdict for each in verdicts.values() if each.name != "c2"} == {"changed"}
     assert verdicts["w2"].reason.startswith("two factors of rank 19 (of 64); fitted to ")
+    assert quality(DENSE, fitted, UNSEEN) > quality(DENSE, plain, UNSEEN) + 6
+
+
+def test_few_columns_tell_the_directions_that_matter():
+    few = [{"x": feed["x"][:2]} for feed in FEEDS]
+    plain, _ = factorized(DENSE, rank_ratio=0.6)
+    fitted, _ = factorized(DENSE, context_of(DENSE, few), rank_ratio=0.6, sequential=False)
     assert quality(DENSE, fitted, UNSEEN) > quality(DENSE, plain, UNSEEN) + 6
 
 
@@ -239,6 +246,49 @@ def test_layers_are_really_timed():
     assert verdicts["w"].verdict == "changed"
     _, verdicts = factorized(wide, Context(), rank_ratio=0.2, allow="both")
     assert verdicts["w"].verdict == "changed"
+
+
+BRANCHES = """<ir_version: 8, opset_import: ["" : 17]>
+g (float[N, 512] x, bool which) => (float[N, 512] y) {
+    a = Relu(x)
+    y = If (which) <
+        then_branch = one () => (float[N, 512] b) { b = MatMul(a, w) },
+        else_branch = other () => (float[N, 512] c) { c = Relu(x) }>
+}"""
+
+
+def test_layers_in_branches_are_timed():
+    proto = onnx.parser.parse_model(BRANCHES)
+    proto.graph.initializer.append(onnx.numpy_helper.from_array(matrix(512, 512), "w"))
+    context = context_of(proto, [{"x": numbers(64, 512), "which": np.ones((), bool)}])
+    result, verdicts = factorized(proto, context, rank_ratio=0.2, allow="both")
+    assert verdicts["w"].verdict == "changed", verdicts["w"].reason
+    assert quality(proto, result, context.samples) < 60
+
+
+TRANSPOSED = built(
+    """(float[N, 32, 8, 8] x) => (float y) {
+    a = ConvTranspose <strides = [2, 2]> (x, w1)  b = Relu(a)  y = Conv(b, w2) }""",
+    {"w1": weight(32, 24, 2, 2), "w2": weight(8, 24, 1, 1)},
+)
+
+
+def test_transposed_convolutions_with_data():
+    proto = inferred(TRANSPOSED)
+    mixing = numbers(32, 32, seed=3) * np.geomspace(1, 0.02, 32, dtype=np.float32)[:, None]
+    feeds = [
+        {"x": np.einsum("nchw,cd->ndhw", numbers(2, 32, 8, 8, seed=[place]), mixing)}
+        for place in range(12)
+    ]
+    context = context_of(proto, feeds[:8])
+    options = {"rank_ratio": 0.5, "rank_multiple": 4, "include": ("w1",)}
+    result, verdicts = factorized(proto, context, **options)
+    assert verdicts["w1"].reason.startswith("channel of rank 12: 12x32x1x1 12x24x2x2; fitted")
+    plain, _ = factorized(proto, **options)
+    assert quality(proto, result, feeds[8:]) > quality(proto, plain, feeds[8:]) + 3
+    # 196,608 multiplications of 245,760; 8,192 for each rank.
+    _, verdicts = factorized(proto, context, **{**options, "rank_ratio": None, "macs": 0.7})
+    assert verdicts["w1"].reason.startswith("channel of rank 12: ")
 
 
 def test_what_cannot_be_timed_stays():

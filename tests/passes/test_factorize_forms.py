@@ -3,7 +3,15 @@
 import numpy as np
 import onnx
 import pytest
-from factorizing import factorized, inferred, off, planned, random_convolution, random_product
+from factorizing import (
+    factorized,
+    inferred,
+    off,
+    planned,
+    random_convolution,
+    random_product,
+    random_transposed,
+)
 from quantizing import built, feeds_of, matrix, numbers, operators, run
 
 FULL = 1e-5
@@ -25,6 +33,12 @@ def check_exact(proto, feeds, choice, *, optimize):
 def test_full_rank_gives_the_same_outputs(random_layer, part):
     for seed in range(part * A_PART, (part + 1) * A_PART):
         check_exact(*random_layer(seed), optimize=seed % 3 > 0)
+
+
+@pytest.mark.parametrize("part", range(2))
+def test_full_rank_of_transposed_convolutions(part):
+    for seed in range(part * A_PART, (part + 1) * A_PART):
+        check_exact(*random_transposed(seed), optimize=seed % 3 > 0)
 
 
 @pytest.mark.parametrize("kernel", [(3,), (3, 3), (5, 5), (2, 3, 2)])
@@ -110,7 +124,7 @@ def test_gemm_of_old_opsets_has_a_bias():
     ("body", "tensors", "reason"),
     [
         ("y = Conv <group = 6> (x, w)", {"w": numbers(12, 1, 3, 3)}, "depthwise convolution"),
-        ("y = ConvTranspose(x, w)", {"w": numbers(6, 9, 3, 3)}, "a transposed convolution"),
+        ("y = ConvTranspose <group = 6> (x, w)", {"w": numbers(6, 1, 3, 3)}, "depthwise"),
         ("a = Transpose(w)  y = Conv(x, a)", {"w": numbers(3, 3, 6, 8)}, "other operators"),
         ("y = MatMul(w, w)", {"w": numbers(8, 8)}, "read in several ways"),
     ],
