@@ -11,6 +11,7 @@ from onnxcomp.allocation import Option, allocate
 from onnxcomp.recovery import Problem, held_out_error, output_errors
 from onnxcomp.statistics import (
     InputStatistics,
+    Order,
     held_out_samples,
     layers,
     one_thread,
@@ -50,7 +51,9 @@ def by_sensitivity(
     Errors of layers at each share are those after error feedback, on held-out columns. What they
     mean for the model is measured by running it with one weight at a time pruned as far as is
     asked for, and half of the way further, which is the most that a weight loses; in between the
-    loss is taken to grow as the layer's own error does.
+    loss is taken to grow as the layer's own error does. A probe cannot show what later layers
+    will make up for. What the last ones lose nobody will: together they lose no more than their
+    share.
 
     Args:
         model: The model, before anything is pruned.
@@ -59,6 +62,8 @@ def by_sensitivity(
         sparsity: The share of all that becomes zero.
         context: Samples, or statistics of the model.
     """
+    if not weights:
+        return []
     probed = (sparsity, (1 + sparsity) / 2)
     shares = sorted({*(share for share in SHARES if share < probed[-1]), *probed})
     found = {id(layer.weight.tensor): layer for layer in layers(model)}
@@ -79,17 +84,33 @@ def by_sensitivity(
         measured = output_errors(model, changes, unseen, context.part(0.6, 1).progress)
         losses = np.reshape(measured, errors.shape)
     costs = _costs(shares, curves, probed, _factors(losses, errors))
+    sizes, last = np.array([weight.size for weight in weights]), _are_last(model, chosen)
+    allotted = _allotted(sizes, shares, costs, sparsity)
+    if np.sum((sizes * allotted)[last]) > sparsity * np.sum(sizes[last]):
+        for part in (last, ~last):
+            allotted[part] = _allotted(sizes[part], shares, costs[part], sparsity)
+    return [float(share) for share in allotted]
+
+
+def _allotted(
+    sizes: NDArray[np.intp], shares: Sequence[float], costs: Floats, sparsity: float
+) -> Floats:
+    """Return the share of each weight so that all together cost least, shape (weights,)."""
     options = [
-        [
-            Option(round(weight.size * (1 - share)), cost)
-            for share, cost in zip(shares, each, strict=True)
-        ]
-        for weight, each in zip(weights, costs, strict=True)
+        [Option(round(size * (1 - share)), cost) for share, cost in zip(shares, each, strict=True)]
+        for size, each in zip(sizes.tolist(), costs.tolist(), strict=True)
     ]
-    budget = sum(round(weight.size * (1 - sparsity)) for weight in weights)
+    budget = sum(round(size * (1 - sparsity)) for size in sizes.tolist())
     places = allocate(options, budget)
     assert places is not None  # noqa: S101 - the share that was asked for fits
-    return [shares[place] for place in places]
+    return np.array([shares[place] for place in places])
+
+
+def _are_last(model: Model, chosen: Sequence[Layer]) -> NDArray[np.bool_]:
+    """Return which layers no other comes after, shape (layers,)."""
+    levels = Order(model, [layer for layer in chosen if layer.uses]).levels()
+    last = levels[max(levels)] if levels else []
+    return np.array([any(layer is each for each in last) for layer in chosen], bool)
 
 
 def _factors(losses: Floats, errors: Floats) -> Floats:
