@@ -1,7 +1,7 @@
 """What does pruning cost with calibration data, beside plain magnitudes, at so many zeros?
 
     python bench/prune_model.py --model MODEL --data DATA --evaluate FILE.py:NAME
-        [--sparsity 0.5 --sparsity 0.7 ...] [--pattern 2:4 ...] [--forms data,magnitude]
+        [--sparsity 0.5 ...] [--pattern 2:4 ...] [--forms data,magnitude]
         [--bits 4] [--no-simplify] [--samples 128] [--save FOLDER] [--json OUT.json]
 
 Rows: `magnitude` is each tensor by magnitude, without data; `data` is the default with data. With
@@ -47,8 +47,8 @@ def cases(arguments: argparse.Namespace) -> Iterator[Case]:
     """Give the rows that are asked for."""
     first = (Simplify(),) if arguments.simplify else ()
     asked: list[tuple[str, dict[str, float | str]]] = [
-        *((f"{each:g}", {"sparsity": each}) for each in arguments.sparsity or [0.5, 0.7]),
-        *((each, {"pattern": each}) for each in arguments.pattern or ["2:4"]),
+        *((f"{each:g}", {"sparsity": each}) for each in arguments.sparsity),
+        *((each, {"pattern": each}) for each in arguments.pattern),
     ]
     for name, options in asked:
         for form in arguments.forms:
@@ -106,13 +106,16 @@ def measure(arguments: argparse.Namespace, case: Case, judge: Judge, folder: Pat
 
 def parsed() -> argparse.Namespace:
     parser = judging_parser(__doc__.partition("\n")[0])
-    parser.add_argument("--sparsity", type=float, action="append")
-    parser.add_argument("--pattern", action="append")
+    parser.add_argument("--sparsity", type=float, action="append", default=[])
+    parser.add_argument("--pattern", action="append", default=[])
     parser.add_argument("--bits", type=int)
     parser.add_argument(
         "--forms", type=lambda text: text.split(","), default=["magnitude", "data"]
     )
-    return parser.parse_args()
+    arguments = parser.parse_args()
+    if not arguments.sparsity and not arguments.pattern:
+        arguments.sparsity, arguments.pattern = [0.5, 0.7], ["2:4"]
+    return arguments
 
 
 def main() -> int:

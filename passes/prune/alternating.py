@@ -55,16 +55,18 @@ def alternating_mask(  # noqa: PLR0917 - what a mask is made from
         values, vectors = np.linalg.eigh(scaled)
     except LinAlgError:
         return None
-    wanted = weights * strength
-    seen, backwards = wanted @ scaled, vectors.transpose(0, 2, 1)
-    sparse, pressure = np.where(mask, wanted, 0.0), np.zeros_like(wanted)
+    # Only the mask is taken from this, so that single precision is enough.
+    wanted = (weights * strength).astype(np.float32)
+    values, vectors = values.astype(np.float32), vectors.astype(np.float32)
+    seen, backwards = wanted @ scaled.astype(np.float32), vectors.transpose(0, 2, 1)
+    sparse, pressure = np.where(mask, wanted, np.float32(0)), np.zeros_like(wanted)
     penalty, kept = FIRST_PENALTY, mask.copy()
     for step in range(1, ROUNDS + 1):
         right = (seen + penalty * sparse - pressure) @ vectors
         dense = (right / (values + penalty)[:, None]) @ backwards
         open_ = dense + pressure / penalty
         kept[:, :, order] = pattern.keep(np.square(open_[:, :, order]), sparsity)
-        sparse = np.where(kept, open_, 0.0)
+        sparse = np.where(kept, open_, np.float32(0))
         pressure += penalty * (dense - sparse)
         penalty *= GROWTH if step % GROWS_AFTER == 0 else 1.0
     return kept

@@ -84,11 +84,10 @@ def prune_weight(
     choose = _chooser(layer, problem, aim)
 
     def candidates() -> Iterator[tuple[tuple[Floats, str], Floats]]:
-        mask = choose(problem.weights, aim.sparsity)
-        plain = np.where(mask, problem.weights, 0.0)
-        yield (plain, f"{aim.criterion} mask"), plain
         target, how = problem.weights, "least squares"
         fitted = _fitted(problem, target, choose, aim)
+        plain = np.where(fitted != 0, target, 0.0)
+        yield (plain, f"{aim.criterion} mask"), plain
         yield (fitted, f"{aim.criterion} mask, {how}"), fitted
         if moments.paired:
             target, how = problem.target(), "least squares for what the layer gets"

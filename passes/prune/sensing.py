@@ -11,6 +11,7 @@ from onnxcomp.allocation import Option, allocate
 from onnxcomp.recovery import Problem, held_out_error, output_errors
 from onnxcomp.statistics import (
     InputStatistics,
+    Order,
     held_out_samples,
     layers,
     one_thread,
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
 
 SHARES = (0.0, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
-"""Shares of zeros that are weighed up, and the one that is asked for."""
+"""Shares of zeros that are weighed up, beside those that are probed."""
 
 SAMPLES = 16
 """Samples, or complete feeds, on which it is measured what a weight matters."""
@@ -49,7 +50,10 @@ def by_sensitivity(
 
     Errors of layers at each share are those after error feedback, on held-out columns. What they
     mean for the model is measured by running it with one weight at a time pruned as far as is
-    asked for; from there the loss is taken to grow as the layer's own error does.
+    asked for, and half of the way further, which is the most that a weight loses; in between the
+    loss is taken to grow as the layer's own error does. A probe cannot show what later layers
+    will make up for. What the last ones lose nobody will: together they lose no more than their
+    share.
 
     Args:
         model: The model, before anything is pruned.
@@ -58,46 +62,80 @@ def by_sensitivity(
         sparsity: The share of all that becomes zero.
         context: Samples, or statistics of the model.
     """
-    shares = sorted({*SHARES, sparsity})
+    if not weights:
+        return []
+    probed = (sparsity, (1 + sparsity) / 2)
+    shares = sorted({*(share for share in SHARES if share < probed[-1]), *probed})
     found = {id(layer.weight.tensor): layer for layer in layers(model)}
     chosen = [found[id(weight.tensor)] for weight in weights]
     inputs = _inputs(model, chosen, context.part(0, 0.2))
-    curves, probes = [], []
+    curves, changes = [], []
+    tried = () if context.samples is None else probed
     with one_thread():
         for done, (layer, observed) in enumerate(zip(chosen, inputs, strict=True)):
-            curves.append(_curve(layer, observed, pattern, shares))
-            if context.samples is not None:
-                probes.append(_probe(layer, observed, pattern, sparsity))
+            curve, probes = _sensed(layer, observed, pattern, shares, tried)
+            curves.append(curve)
+            changes += [[(layer.weight.tensor, each)] for each in probes]
             context.part(0.2, 0.6).progress((done + 1) / len(chosen))
-    losses = [curve[shares.index(sparsity)] for curve in curves]
+    errors = np.array([[curve[shares.index(share)] for share in probed] for curve in curves])
+    losses = errors
     if context.samples is not None:
-        changes = [[(layer.weight.tensor, one)] for layer, one in zip(chosen, probes, strict=True)]
         unseen = held_out_samples(context.samples, SAMPLES)
         measured = output_errors(model, changes, unseen, context.part(0.6, 1).progress)
-        losses = _with_unseen(measured, losses)
+        losses = np.reshape(measured, errors.shape)
+    costs = _costs(shares, curves, probed, _factors(losses, errors))
+    sizes, last = np.array([weight.size for weight in weights]), _are_last(model, chosen)
+    allotted = _allotted(sizes, shares, costs, sparsity)
+    if np.sum((sizes * allotted)[last]) > sparsity * np.sum(sizes[last]):
+        for part in (last, ~last):
+            allotted[part] = _allotted(sizes[part], shares, costs[part], sparsity)
+    return [float(share) for share in allotted]
+
+
+def _allotted(
+    sizes: NDArray[np.intp], shares: Sequence[float], costs: Floats, sparsity: float
+) -> Floats:
+    """Return the share of each weight so that all together cost least, shape (weights,)."""
     options = [
-        _options(weight.size, shares, curve, lost / (curve[shares.index(sparsity)] or 1.0))
-        for weight, curve, lost in zip(weights, curves, losses, strict=True)
+        [Option(round(size * (1 - share)), cost) for share, cost in zip(shares, each, strict=True)]
+        for size, each in zip(sizes.tolist(), costs.tolist(), strict=True)
     ]
-    budget = sum(round(weight.size * (1 - sparsity)) for weight in weights)
+    budget = sum(round(size * (1 - sparsity)) for size in sizes.tolist())
     places = allocate(options, budget)
     assert places is not None  # noqa: S101 - the share that was asked for fits
-    return [shares[place] for place in places]
+    return np.array([shares[place] for place in places])
 
 
-def _options(
-    size: int, shares: Sequence[float], curve: Sequence[float], factor: float
-) -> list[Option]:
-    pairs = zip(shares, curve, strict=True)
-    return [Option(round(size * (1 - share)), factor * error) for share, error in pairs]
+def _are_last(model: Model, chosen: Sequence[Layer]) -> NDArray[np.bool_]:
+    """Return which layers no other comes after, shape (layers,)."""
+    levels = Order(model, [layer for layer in chosen if layer.uses]).levels()
+    last = levels[max(levels)] if levels else []
+    return np.array([any(layer is each for each in last) for layer in chosen], bool)
 
 
-def _with_unseen(losses: Sequence[float], errors: Sequence[float]) -> list[float]:
-    """Return losses of the model; a weight that no sample needs counts like the median one."""
-    ratios = [loss / error for loss, error in zip(losses, errors, strict=True) if loss and error]
-    typical = float(np.median(ratios)) if ratios else 1.0
-    pairs = zip(losses, errors, strict=True)
-    return [loss if loss > 0 else typical * error for loss, error in pairs]
+def _factors(losses: Floats, errors: Floats) -> Floats:
+    """Return what a layer's error means for the model; where no sample needs it, the median.
+
+    Args:
+        losses: Of the model, shape (weights, probes).
+        errors: Of the layers, likewise.
+    """
+    known = (losses > 0) & (errors > 0)
+    factors = np.divide(losses, errors, where=known, out=np.ones_like(losses))
+    typical = float(np.median(factors[known])) if known.any() else 1.0
+    return np.where(known, factors, typical)
+
+
+def _costs(
+    shares: Sequence[float],
+    curves: Sequence[Sequence[float]],
+    probed: Sequence[float],
+    factors: Floats,
+) -> Floats:
+    """Return what the model loses at each share, shape (weights, shares); more cost no less."""
+    spread = [np.exp(np.interp(shares, probed, np.log(each))) for each in factors]
+    costs: Floats = np.maximum.accumulate(np.array(curves) * np.array(spread), axis=1)
+    return costs
 
 
 def _inputs(model: Model, chosen: Sequence[Layer], context: Context) -> list[InputStatistics]:
@@ -109,18 +147,24 @@ def _inputs(model: Model, chosen: Sequence[Layer], context: Context) -> list[Inp
     return [InputStatistics() if known is None else known.of(layer) for layer in chosen]
 
 
-def _curve(
-    layer: Layer, inputs: InputStatistics, pattern: Pattern, shares: Sequence[float]
-) -> list[float]:
-    """Return the squared error at each share, relative to the outputs or to the weight."""
-    weights = layer.weight.load()
+def _sensed(
+    layer: Layer,
+    inputs: InputStatistics,
+    pattern: Pattern,
+    shares: Sequence[float],
+    probed: Sequence[float],
+) -> tuple[list[float], list[NDArray[Any]]]:
+    """Return the squared error at each share, and the weight as it is when it is probed.
+
+    Errors are relative to the outputs of the layer, or to the weight where they are not known.
+    """
+    values = layer.weight.load()
     if inputs.fit is None:
-        scores = np.sort(magnitude_scores(weights.reshape(-1)))
-        lost = np.concatenate([[0.0], np.cumsum(scores)])
-        return [float(lost[round(share * len(scores))] / (lost[-1] or 1.0)) for share in shares]
-    matrices = layer.form.to_matrices(weights)
-    problem = Problem.of(matrices, inputs.fit, shifts=False)
-    part = replace(problem, weights=problem.weights[:, :: max(1, matrices.shape[1] // ROWS)])
+        return _by_magnitude(layer, values, pattern, shares, probed)
+    problem = Problem.of(layer.form.to_matrices(values), inputs.fit, shifts=False)
+    part = replace(
+        problem, weights=problem.weights[:, :: max(1, problem.weights.shape[1] // ROWS)]
+    )
     none = np.zeros(part.weights.shape[:2])
     sweep = Sweep(problem.damped, pattern, input_order(layer))
     errors = []
@@ -129,19 +173,24 @@ def _curve(
             errors.append(part.error(found))
         else:
             errors.append(held_out_error(part.weights, found, none, inputs.held_out))
-    return errors
+    probes = [
+        layer.form.to_tensor(found).astype(values.dtype)
+        for found in sweep.pruned(problem.weights, probed)
+    ]
+    return errors, probes
 
 
-def _probe(
-    layer: Layer, inputs: InputStatistics, pattern: Pattern, sparsity: float
-) -> NDArray[Any]:
-    """Return a weight as it is when pruned."""
-    values = layer.weight.load()
-    if inputs.fit is None:
-        form = matrix_form(layer)
-        mask = pattern.keep(magnitude_scores(form.to_matrices(values)), sparsity)
-        return np.where(form.to_tensor(mask), values, values.dtype.type(0))
-    problem = Problem.of(layer.form.to_matrices(values), inputs.fit, shifts=False)
-    sweep = Sweep(problem.damped, pattern, input_order(layer))
-    (found,) = sweep.pruned(problem.weights, [sparsity])
-    return layer.form.to_tensor(found).astype(values.dtype)
+def _by_magnitude(
+    layer: Layer,
+    values: NDArray[Any],
+    pattern: Pattern,
+    shares: Sequence[float],
+    probed: Sequence[float],
+) -> tuple[list[float], list[NDArray[Any]]]:
+    """Return the same of a layer of which it is not known what it multiplies."""
+    form = matrix_form(layer)
+    scores = magnitude_scores(form.to_matrices(values))
+    lost = np.concatenate([[0.0], np.cumsum(np.sort(scores, axis=None))])
+    errors = [float(lost[round(share * scores.size)] / (lost[-1] or 1.0)) for share in shares]
+    masks = [form.to_tensor(pattern.keep(scores, share)) for share in probed]
+    return errors, [np.where(mask, values, values.dtype.type(0)) for mask in masks]

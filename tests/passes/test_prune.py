@@ -126,6 +126,26 @@ def test_shares_follow_what_each_weight_means():
     assert sum(total) >= 0.59 * 2 * WEIGHT.size
 
 
+def test_what_nobody_makes_up_for_loses_no_more_than_its_share():
+    proto = onnx.parser.parse_model("""
+        <ir_version: 8, opset_import: ["" : 17]>
+        deep (float[N, 64] x) => (float[N, 64] y)
+        { a = MatMul(x, first) b = Relu(a) c = MatMul(b, second) d = Relu(c) y = MatMul(d, last) }
+        """)
+    for name in ("first", "second", "last"):
+        values = RANDOM.standard_normal((64, 64)).astype(np.float32)
+        proto.graph.initializer.append(onnx.numpy_helper.from_array(values, name))
+    model = load_model(proto)
+    feeds = [{"x": correlated(8, 64, each)} for each in range(40)]
+    samples = read_samples(feeds, open_session(model_bytes(model)).inputs)
+    Prune(sparsity=0.6).apply(model, Context(samples=samples))
+    shares = {each.name: np.mean(each.load() == 0) for each in weights_of(model)}
+    assert shares["last"] <= 0.601
+    # Nor does any go further than was tried.
+    assert max(shares.values()) <= 0.801
+    assert sum(shares.values()) == pytest.approx(1.8, abs=0.01)
+
+
 def two_branches():
     proto = onnx.parser.parse_model("""
         <ir_version: 8, opset_import: ["" : 17]>
