@@ -124,6 +124,8 @@ def evaluate(
     name = _name(evaluator)
     try:
         value = evaluator(predict)
+    except OnnxcompError:
+        raise
     except (Exception, SystemExit) as error:
         raise OnnxcompError(f"evaluator {name!r} raised {_line(error)}") from error
     return _number(value, name)

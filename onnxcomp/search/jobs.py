@@ -1,7 +1,7 @@
 """One candidate, tried in a process of its own: it may crash, hang or run out of memory.
 
-``python -m onnxcomp.search.jobs`` reads a pickled `Job` from stdin and tries it. It ends when
-stdin does, so that no trial outlives the search that asked for it.
+That process reads a pickled `Job` from stdin and ends when stdin does, so that no trial outlives
+the search that asked for it.
 """
 
 from __future__ import annotations
@@ -173,7 +173,7 @@ def _latency(job: Job, path: Path) -> float:
 
 
 def _started(job: Job, errors: IO[bytes]) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", __name__]
+    command = [sys.executable, "-c", f"from {__name__} import main; main()"]
     # A session of its own, so that an interrupt from the keyboard reaches the search alone.
     process = subprocess.Popen(  # noqa: S603 - this module
         command, stdin=subprocess.PIPE, stdout=errors, stderr=errors, start_new_session=True
@@ -219,7 +219,3 @@ def main() -> None:
     except OnnxcompError as error:
         trial = failed(job, str(error), started)
     Shelf(job.shelf).note(parse_recipe(job.recipe), trial)
-
-
-if __name__ == "__main__":
-    main()

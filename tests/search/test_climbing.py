@@ -1,0 +1,79 @@
+"""Points on made-up models whose losses are known in closed form."""
+
+import pytest
+
+from onnxcomp.pipeline import available_passes
+from onnxcomp.search.climbing import Climber, Standing, next_shares
+from onnxcomp.search.spaces import Space
+
+PASSES = available_passes()
+SPACE = Space((PASSES["simplify"](), PASSES["prune"](), PASSES["cluster"]()))
+
+
+class Model:
+    """What is lost grows geometrically with the strength of each pass, what is saved linearly."""
+
+    def __init__(self, floor=1.0):
+        self.floor = floor
+        self.tried = []
+
+    def judge(self, points):
+        self.tried += points
+        return [self.standing(point) for point in points]
+
+    def standing(self, point):
+        _, pruned, clustered = (share or 0.0 for share in point)
+        strain = (0.01 * 100**clustered + 0.01 * 60**pruned - 0.02) / self.floor
+        size = 1 - 0.7 * clustered - 0.25 * pruned
+        return Standing(size if strain <= 1 else float("inf"), strain)
+
+
+def climbed(model, width=1):
+    climber = Climber(SPACE, model.judge, width)
+    climber.climb()
+    return climber.best
+
+
+def test_two_passes_are_weighed_up():
+    model = Model()
+    best = climbed(model)
+    alone = max(share for _, pruned, share in model.tried if pruned is None and share)
+    assert best[1] is not None
+    assert model.standing(best).objective < 1 - 0.7 * alone
+    assert model.standing(best).objective < 0.35
+    assert len(set(model.tried)) == len(model.tried)
+
+
+@pytest.mark.parametrize("width", [2, 3])
+def test_several_at_once(width):
+    model = Model()
+    assert model.standing(climbed(model, width)).objective < 0.36
+
+
+def test_nothing_is_used_where_nothing_is_allowed():
+    assert climbed(Model(floor=1e-9)) == SPACE.start
+
+
+def test_what_raises_ends_the_climb_with_the_best_so_far():
+    model = Model()
+    found = {}
+
+    def judge(points):
+        if len(model.tried) > 3:
+            raise TimeoutError
+        return model.judge(points)
+
+    climber = Climber(SPACE, judge)
+    with pytest.raises(TimeoutError):
+        climber.climb()
+    found = model.standing(climber.best)
+    assert found.objective < 1
+    assert found.strain <= 1
+
+
+def test_a_root_is_aimed_at():
+    known = {0.0: 0.01, 1.0: 100.0}
+    (share,) = next_shares(0.0, 1.0, known, 1)
+    assert 0.4 < share < 0.55
+    assert next_shares(0.0, 1.0, {}, 3) == [0.25, 0.5, 0.75]
+    assert next_shares(0.2, 0.6, {0.2: 0.1, 0.6: float("inf")}, 1) == [0.4]

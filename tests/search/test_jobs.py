@@ -1,0 +1,72 @@
+"""Candidates in processes of their own."""
+
+from textwrap import dedent
+
+import pytest
+
+from onnxcomp import Settings, available_passes
+from onnxcomp.pipeline import recipe
+from onnxcomp.search.jobs import Job, run_isolated
+from onnxcomp.search.shelf import Shelf
+
+PASSES = (available_passes()["cluster"](bits=4, min_elements=16),)
+
+EVALUATOR = """
+import os, signal, time
+
+def dies(predict):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+def hangs(predict):
+    time.sleep(60)
+
+def leaves(predict):
+    os._exit(7)
+"""
+
+
+@pytest.fixture
+def job(task, tmp_path):
+    (tmp_path / "metric.py").write_text(dedent(EVALUATOR))
+    (tmp_path / "running").mkdir()
+    return lambda function, seconds=60.0: Job(
+        model=task.model,
+        metric=None if function is None else 1.0,
+        data=task.data,
+        recipe=recipe(PASSES),
+        settings=Settings(
+            evaluate=None if function is None else f"{tmp_path / 'metric.py'}:{function}",
+            min_snr=5,
+        ),
+        shelf=Shelf.at(task.cache).folder,
+        running=tmp_path / "running",
+        seconds=seconds,
+    )
+
+
+def test_a_result(job, task):
+    trial = run_isolated(job(None))
+    assert (trial.status, trial.reason) == ("kept", "")
+    assert Shelf(task.cache).trial(PASSES) == trial
+    assert Shelf(task.cache).model(PASSES).stat().st_size == trial.bytes
+
+
+@pytest.mark.parametrize(
+    ("function", "reason"),
+    [
+        ("dies", "was killed by SIGKILL, out of memory perhaps"),
+        ("leaves", "ended with exit code 7"),
+    ],
+)
+def test_a_process_that_ends(job, task, function, reason):
+    trial = run_isolated(job(function))
+    assert (trial.status, trial.reason, trial.bytes) == ("failed", reason, None)
+    assert Shelf(task.cache).trial(PASSES) == trial
+
+
+def test_a_process_that_hangs(job, task):
+    trial = run_isolated(job("hangs", seconds=6.0))
+    assert (trial.status, trial.reason) == ("failed", "took longer than the search had left")
+    assert trial.seconds < 20
+    assert Shelf(task.cache).trial(PASSES) is None
+    assert Shelf(task.cache).model(PASSES) is not None
