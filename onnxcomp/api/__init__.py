@@ -2,7 +2,7 @@
 
 from onnxcomp.api.checking import Check, check
 from onnxcomp.api.compressing import Compressed, compare, compress
-from onnxcomp.api.floors import Floor, floors_of, missed_floor
+from onnxcomp.api.floors import Floor, floors_of
 from onnxcomp.api.measuring import HELD_OUT, evaluator_of
 from onnxcomp.api.observing import statistics
 from onnxcomp.api.ranking import sensitivity
@@ -22,7 +22,6 @@ __all__ = [
     "compress",
     "evaluator_of",
     "floors_of",
-    "missed_floor",
     "recipe_of",
     "sensitivity",
     "statistics",

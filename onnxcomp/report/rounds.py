@@ -10,6 +10,8 @@ import numpy as np
 from onnxcomp.report.scales import Scale, padded
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from onnxcomp.benchmarking import Benchmark, Interval
 
 WIDTH, HEIGHT = 520, 150
@@ -27,8 +29,8 @@ TURN = 0.618034
 
 MOST_TICKS = 7
 
-OUTER = 5
-"""Per cent of the rounds at each end that may be off the scale."""
+FENCE = 1.5
+"""Quartile ranges beyond the quartiles from which a round may be off the scale (Tukey's)."""
 
 
 @dataclass(frozen=True)
@@ -77,13 +79,20 @@ def rounds_plot(benchmark: Benchmark) -> RoundsPlot:
     )
     ends = [1.0]
     for _, interval, ratios in rows:
-        ends += [interval.low, interval.high, *np.percentile(ratios, (OUTER, 100 - OUTER))]
+        ends += [interval.low, interval.high, *_fences(ratios)]
     scale = Scale(*padded(float(min(ends)), float(max(ends))), LEFT, RIGHT)
     return RoundsPlot(
         ticks=scale.ticks(MOST_TICKS, lambda value: f"{value:g}" if value else "0"),
         one=scale.place(1.0),
         rows=tuple(_row(scale, y, *row) for y, row in zip(ROWS, rows, strict=True)),
     )
+
+
+def _fences(ratios: Sequence[float]) -> tuple[float, float]:
+    """Return between what the rounds lie, outliers apart: a machine that stalls has some."""
+    first, third = np.percentile(ratios, (25, 75))
+    reach = FENCE * (third - first)
+    return max(min(ratios), first - reach), min(max(ratios), third + reach)
 
 
 def _row(scale: Scale, y: float, label: str, interval: Interval, ratios: tuple[float, ...]) -> Row:
