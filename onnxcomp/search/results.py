@@ -124,7 +124,9 @@ def front_of(task: Task, best: Found, trials: Trials) -> Front:
     ranked = sorted(trials.items(), key=lambda each: (each[1].bytes or 0, each[1].number))
     for passes, trial in ranked:
         path = task.shelf.model(passes)
-        if trial.latency_ratio is None or path is None:
+        steps = task.shelf.steps(passes) if path is not None else ()
+        is_original = not any(step.status == "applied" for step in steps)
+        if trial.latency_ratio is None or path is None or is_original:
             continue
         if not any(_is_as_good(other, trial) for other, _ in front):
             front.append((trial, path))

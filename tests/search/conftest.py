@@ -53,18 +53,22 @@ class Here(Executor):
         return future
 
 
-@pytest.fixture
-def here(monkeypatch):
-    """Nothing is timed by it: noise must not decide in a test."""
+@pytest.fixture(scope="package")
+def here():
+    """Nothing is timed, as noise must not decide in a test, and few candidates are tried."""
     same = Interval(median=1.0, low=1.0, high=1.0)
-    monkeypatch.setattr("onnxcomp.search.jobs.cpu_ratio", lambda *_: same)
-    return Here()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("onnxcomp.search.jobs.cpu_ratio", lambda *_: same)
+        patch.setattr("onnxcomp.search.climbing.TRIES", 4)
+        patch.setattr("onnxcomp.search.climbing.MOVES", ())
+        yield Here()
 
 
-@pytest.fixture
-def task(tmp_path, models):
-    model, data, target = tmp_path / "model.onnx", tmp_path / "x.npz", tmp_path / "passes.toml"
+@pytest.fixture(scope="package")
+def task(tmp_path_factory, models):
+    folder = tmp_path_factory.mktemp("search")
+    model, data, target = folder / "model.onnx", folder / "x.npz", folder / "passes.toml"
     model.write_bytes(models["dynamic_batch"].proto.SerializeToString())
     np.savez(data, x=np.random.default_rng(0).standard_normal((40, 32)).astype(np.float32))
     target.write_text(RECIPE)
-    return Task(model, data, target, tmp_path / "cache")
+    return Task(model, data, target, folder / "cache")

@@ -38,17 +38,17 @@ def job(task, tmp_path):
             evaluate=None if function is None else f"{tmp_path / 'metric.py'}:{function}",
             min_snr=5,
         ),
-        shelf=Shelf.at(task.cache).folder,
+        shelf=Shelf.at(tmp_path / "shelf").folder,
         running=tmp_path / "running",
         seconds=seconds,
     )
 
 
-def test_a_result(job, task):
+def test_a_result(job, tmp_path):
     trial = run_isolated(job(None))
     assert (trial.status, trial.reason) == ("kept", "")
-    assert Shelf(task.cache).trial(PASSES) == trial
-    assert Shelf(task.cache).model(PASSES).stat().st_size == trial.bytes
+    assert Shelf(tmp_path / "shelf").trial(PASSES) == trial
+    assert Shelf(tmp_path / "shelf").model(PASSES).stat().st_size == trial.bytes
 
 
 @pytest.mark.parametrize(
@@ -58,15 +58,15 @@ def test_a_result(job, task):
         ("leaves", "ended with exit code 7"),
     ],
 )
-def test_a_process_that_ends(job, task, function, reason):
+def test_a_process_that_ends(job, tmp_path, function, reason):
     trial = run_isolated(job(function))
     assert (trial.status, trial.reason, trial.bytes) == ("failed", reason, None)
-    assert Shelf(task.cache).trial(PASSES) == trial
+    assert Shelf(tmp_path / "shelf").trial(PASSES) == trial
 
 
-def test_a_process_that_hangs(job, task):
+def test_a_process_that_hangs(job, tmp_path):
     trial = run_isolated(job("hangs", seconds=6.0))
     assert (trial.status, trial.reason) == ("failed", "took longer than the search had left")
     assert trial.seconds < 20
-    assert Shelf(task.cache).trial(PASSES) is None
-    assert Shelf(task.cache).model(PASSES) is not None
+    assert Shelf(tmp_path / "shelf").trial(PASSES) is None
+    assert Shelf(tmp_path / "shelf").model(PASSES) is not None
