@@ -92,7 +92,7 @@ class Judge:
         """Return the metric, and its values on resamples of the items where there are items."""
         items_of, metric_of = self._helper("items"), self._helper("metric")
         if items_of is None or metric_of is None:
-            return float(self.evaluator(predict)), None
+            return float(np.mean(self.evaluator(predict))), None
         items = np.asarray(replace(self.evaluator, function=items_of)(predict))
         generator, count = np.random.default_rng(0), len(items)
         draws = (generator.integers(count, size=count) for _ in range(RESAMPLES))

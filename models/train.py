@@ -227,7 +227,7 @@ def describe(path: Path, images: np.ndarray, labels: np.ndarray) -> str:
     return (
         f"{path.name}: {parameters:,} parameters, {path.stat().st_size:,} bytes; "
         f"accuracy {top1(predict, images, labels):.4f} on {len(images):,} test images, "
-        f"{accuracy(predict):.4f} on the held-out samples"
+        f"{accuracy(predict).mean():.4f} on the held-out samples"
     )
 
 

@@ -73,8 +73,18 @@ def _drop(metric: Metric, allowed: float) -> Floor:
         measured=metric.drop,
         allowed=allowed,
         text=f"the metric dropped by {metric.drop:.4g} (from {metric.original:.4g} to "
-        f"{metric.result:.4g}), allowed is {allowed:.4g}",
+        f"{metric.result:.4g}), allowed is {allowed:.4g}{_doubt(metric, allowed)}",
     )
+
+
+def _doubt(metric: Metric, allowed: float) -> str:
+    """Say whether the items are enough to tell, where the evaluator gave a number for each."""
+    if metric.low is None or metric.high is None:
+        return ""
+    interval = (
+        f"; the 95 % interval over {metric.items} items is {metric.low:.4g} to {metric.high:.4g}"
+    )
+    return interval + (", so that they cannot tell" if metric.low <= allowed < metric.high else "")
 
 
 def _disagreement(validation: Validation, allowed: float) -> Floor:

@@ -90,7 +90,7 @@ def metric_of(origin: Origin, runnable: bytes | Path) -> Metric | None:
         evaluate(model, evaluator, origin.providers[0], origin.threads)
         for model in (origin.model, runnable)
     )
-    return Metric(original=original, result=result)
+    return Metric.of(original, result)
 
 
 def benchmarks_of(

@@ -67,7 +67,14 @@ def _metric(metric: Metric) -> str:
     if metric.drop == 0:
         return f"The task metric stayed at {metric.original:.4f}."
     verb = "fell" if metric.drop > 0 else "rose"
-    return f"The task metric {verb} from {metric.original:.4f} to {metric.result:.4f}."
+    told = f"The task metric {verb} from {metric.original:.4f} to {metric.result:.4f}"
+    if metric.low is None or metric.high is None:
+        return f"{told}."
+    doubt = ", which may be chance" if metric.low <= 0 <= metric.high else ""
+    return (
+        f"{told}{doubt} (95 % interval of the drop over {metric.items} items: {metric.low:.4f} to "
+        f"{metric.high:.4f})."
+    )
 
 
 def _outputs(report: Report) -> str:

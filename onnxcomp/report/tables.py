@@ -151,6 +151,8 @@ def summary_rows(report: Report) -> list[tuple[str, str, str, str]]:
 def _metric_row(metric: Metric) -> tuple[str, str, str, str]:
     relative = "" if metric.relative_drop is None else f" ({metric.relative_drop:.2%})"
     drop = f"drop {metric.drop:+.4f}{relative}"
+    if metric.low is not None and metric.high is not None:
+        drop += f" [{metric.low:.4f}, {metric.high:.4f}]"
     return "task metric", f"{metric.original:.4f}", f"{metric.result:.4f}", drop
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, computed_field
 
 from onnxcomp.errors import OnnxcompError, OptionError
@@ -22,6 +23,7 @@ from onnxcomp.runtime.values import Array
 
 Predictor = Callable[[Mapping[str, Any]], dict[str, Array]]
 
+_RESAMPLES, _BATCH = 2000, 50
 _FORM = "give file.py:function or package.module:function"
 
 
@@ -31,12 +33,30 @@ class Metric(BaseModel):
     Attributes:
         original: The original's value, in the evaluator's unit.
         result: The result's value, in the evaluator's unit.
+        items: Items whose mean each is; None where the evaluator gives a number for all.
+        low: Lower end of the 95 % interval of the drop, by a paired bootstrap over the items; None
+            without them.
+        high: Upper end of it.
     """
 
     model_config = ConfigDict(frozen=True, defer_build=True)
 
     original: float
     result: float
+    items: int | None = None
+    low: float | None = None
+    high: float | None = None
+
+    @classmethod
+    def of(cls, original: "Score", result: "Score") -> "Metric":
+        """Return what two scores amount to."""
+        plain = cls(original=original.value, result=result.value)
+        if original.items is None or result.items is None:
+            return plain
+        if len(original.items) != len(result.items):
+            return plain
+        low, high = _interval(original.items - result.items)
+        return plain.model_copy(update={"items": len(result.items), "low": low, "high": high})
 
     @computed_field  # type: ignore[prop-decorator]
     @property
@@ -51,9 +71,25 @@ class Metric(BaseModel):
         return self.drop / abs(self.original) if self.original else None
 
 
+@dataclass(frozen=True, eq=False)
+class Score:
+    """What an evaluator makes of one model.
+
+    Attributes:
+        value: The metric; higher is better.
+        items: What the metric is the mean of, shape (items,); None where that is not known.
+    """
+
+    value: float
+    items: Array | None
+
+
 @dataclass(frozen=True)
 class Evaluator:
     """A function that takes a predictor and returns a number, higher is better.
+
+    It may return an array too, a number for each item: their mean is the metric, and the drop
+    gets an interval.
 
     Attributes:
         reference: How the user named it.
@@ -99,8 +135,8 @@ def evaluate(
     evaluator: Callable[[Predictor], Any],
     provider: str = "cpu",
     threads: int = 0,
-) -> float:
-    """Return the evaluator's number for a model.
+) -> Score:
+    """Return what the evaluator makes of a model.
 
     Args:
         model: A serialised model, or the path of a file.
@@ -110,7 +146,7 @@ def evaluate(
         threads: Threads of one run; 0 leaves it to ONNX Runtime.
 
     Raises:
-        OnnxcompError: The function raised, or did not return a finite number.
+        OnnxcompError: The function raised, or did not return finite numbers.
         ModelError: ONNX Runtime refuses the model.
         ProviderError: The provider is not installed here.
     """
@@ -124,11 +160,23 @@ def evaluate(
     name = _name(evaluator)
     try:
         value = evaluator(predict)
-    except OnnxcompError:
-        raise
     except (Exception, SystemExit) as error:
         raise OnnxcompError(f"evaluator {name!r} raised {_line(error)}") from error
-    return _number(value, name)
+    if getattr(value, "ndim", 0) == 1 and len(value) and value.dtype.kind in "biuf":
+        items = value.astype(float)
+        return Score(_number(items.mean(), name), items)
+    return Score(_number(value, name), None)
+
+
+def _interval(differences: Array) -> tuple[float, float]:
+    from scipy.stats import bootstrap  # noqa: PLC0415 - slow to import, and only needed here
+
+    if len(differences) == 1:
+        return float(differences[0]), float(differences[0])
+    spread = bootstrap(
+        (differences,), np.mean, n_resamples=_RESAMPLES, method="percentile", rng=0, batch=_BATCH
+    ).confidence_interval
+    return float(spread.low), float(spread.high)
 
 
 def _number(value: Any, name: str) -> float:
@@ -137,7 +185,10 @@ def _number(value: Any, name: str) -> float:
         value = value.item()
     if not isinstance(value, Real):
         kind = type(value).__name__
-        raise OnnxcompError(f"evaluator {name!r} must return a number, got {kind}")
+        raise OnnxcompError(
+            f"evaluator {name!r} must return a number, or a 1-D array of one for each item, got "
+            f"{kind}"
+        )
     if not isfinite(value):
         raise OnnxcompError(f"evaluator {name!r} must return a finite number, got {value}")
     return float(value)

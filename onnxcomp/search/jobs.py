@@ -117,8 +117,8 @@ def attempt(job: Job) -> Trial:
     path, report = _made(job, shelf, passes)
     evaluator = evaluator_of(job.settings)
     if evaluator is not None and job.metric is not None:
-        value = evaluate(path, evaluator, job.settings.provider[0], job.settings.threads)
-        metric = Metric(original=job.metric, result=value)
+        found = evaluate(path, evaluator, job.settings.provider[0], job.settings.threads)
+        metric = Metric(original=job.metric, result=found.value)
         report = report.model_copy(update={"metric": metric})
     floors = floors_of(report, job.settings)
     problem = next((each.problem for each in report.validation if each.problem), None)

@@ -39,8 +39,8 @@ class Accuracy:
     labels: Path
     settings: Settings
 
-    def __call__(self, predict: Predictor) -> float:
-        """Return the accuracy, 0 to 1.
+    def __call__(self, predict: Predictor) -> NDArray[Any]:
+        """Return whether each is right, shape (labels,).
 
         Raises:
             DataError: The labels do not fit the samples or the outputs.
@@ -60,7 +60,8 @@ class Accuracy:
                 f"{self.labels}: labels of shape {list(wanted.shape)} for outputs that name "
                 f"classes of shape {list(given.shape)}"
             )
-        return float(np.mean(given == wanted))
+        right: NDArray[Any] = (given == wanted).reshape(-1)
+        return right
 
 
 def _labels(path: Path) -> NDArray[Any]:

@@ -208,6 +208,6 @@ def _metric(settings: Settings, model: Path, shelf: Shelf) -> float | None:
         return None
     known = shelf.number(METRIC)
     if known is None:
-        known = evaluate(model, evaluator, settings.provider[0], settings.threads)
+        known = evaluate(model, evaluator, settings.provider[0], settings.threads).value
         shelf.remember(METRIC, known)
     return known

@@ -121,7 +121,7 @@ def test_the_report_says_what_integers_stand_for():
     def sees_floats(predict):
         return predict(IMAGES[0])["y"].dtype == np.float32
 
-    assert evaluate(compressed.to_bytes(), sees_floats) == 1
+    assert evaluate(compressed.to_bytes(), sees_floats).value == 1
 
 
 def test_statistics_that_do_not_know_the_output():

@@ -35,7 +35,7 @@ def script(tmp_path):
 
 def test_a_function_in_a_file(script):
     evaluator = load_evaluator(f"{script}:accuracy")
-    assert evaluate(MODEL, evaluator) == 6
+    assert evaluate(MODEL, evaluator).value == 6
 
 
 def test_a_function_in_a_package(monkeypatch, tmp_path):
@@ -44,11 +44,11 @@ def test_a_function_in_a_package(monkeypatch, tmp_path):
     (package / "__init__.py").write_text("")
     (package / "task.py").write_text("def one(predict): return 1\n")
     monkeypatch.chdir(tmp_path)
-    assert evaluate(MODEL, load_evaluator("scorers.task:one")) == 1
+    assert evaluate(MODEL, load_evaluator("scorers.task:one")).value == 1
 
 
 def test_any_function_will_do():
-    assert evaluate(MODEL, mean_output, threads=1) == 2
+    assert evaluate(MODEL, mean_output, threads=1).value == 2
 
 
 def test_what_cannot_be_loaded(script, tmp_path):
@@ -78,9 +78,13 @@ def test_what_cannot_be_loaded(script, tmp_path):
 @pytest.mark.parametrize(
     ("value", "text"),
     [
-        (None, "must return a number, got NoneType"),
-        ("0.9", "must return a number, got str"),
-        (np.ones(2), "must return a number, got ndarray"),
+        (None, "must return a number, or a 1-D array of one for each item, got NoneType"),
+        ("0.9", "must return a number, or a 1-D array of one for each item, got str"),
+        (
+            np.ones((2, 1)),
+            "must return a number, or a 1-D array of one for each item, got ndarray",
+        ),
+        (np.array([1.0, np.nan]), "must return a finite number, got nan"),
         (float("nan"), "must return a finite number, got nan"),
         (np.float32("inf"), "must return a finite number, got inf"),
     ],
@@ -96,8 +100,19 @@ def test_what_is_no_number(value, text):
 
 
 def test_numpy_numbers_are_numbers():
-    assert evaluate(MODEL, lambda _: np.float32(0.5)) == 0.5
-    assert evaluate(MODEL, lambda _: np.array(2)) == 2
+    assert evaluate(MODEL, lambda _: np.float32(0.5)).value == 0.5
+    assert evaluate(MODEL, lambda _: np.array(2)).value == 2
+
+
+def test_a_number_for_each_item_gives_an_interval():
+    before, after = np.arange(200) % 10 > 0, np.arange(200) % 8 > 0
+    original, result = (evaluate(MODEL, lambda _, each=each: each) for each in (before, after))
+    metric = Metric.of(original, result)
+    assert (metric.original, metric.result, metric.items) == (0.9, 0.875, 200)
+    assert metric.low < 0 < metric.drop < metric.high < 0.1
+    same = Metric.of(original, original)
+    assert (same.low, same.high) == (0.0, 0.0)
+    assert Metric.of(original, evaluate(MODEL, lambda _: 0.5)).items is None
 
 
 def test_an_error_in_the_function_is_one_line(script):
@@ -132,4 +147,7 @@ def test_the_drop_of_a_metric():
     assert metric.drop == pytest.approx(0.2)
     assert metric.relative_drop == pytest.approx(0.25)
     assert Metric(original=0, result=0.6).relative_drop is None
-    assert set(metric.model_dump(mode="json")) == {"original", "result", "drop", "relative_drop"}
+    assert set(metric.model_dump(mode="json")) == {
+        *("original", "result", "drop", "relative_drop"),
+        *("items", "low", "high"),
+    }

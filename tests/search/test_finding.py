@@ -7,7 +7,7 @@ import pytest
 
 from onnxcomp import Limits, Settings, compress
 from onnxcomp.api import recipe_of
-from onnxcomp.errors import DataError, FloorError, OptionError
+from onnxcomp.errors import FloorError, OnnxcompError, OptionError
 from onnxcomp.pipeline import parse_recipe, read_recipe
 from onnxcomp.search import Aim, search_front, search_pipeline
 
@@ -92,7 +92,7 @@ def test_labels(task, aim, here, tmp_path):
     assert found.report.metric is not None
     assert 0 <= found.report.metric.result <= 1
     np.save(labels, np.zeros(3, np.int64))
-    with pytest.raises(DataError, match="3 labels for 40 samples; give one each"):
+    with pytest.raises(OnnxcompError, match="3 labels for 40 samples; give one each"):
         search_pipeline(task.model, data=task.data, aim=own, settings=SNR, executor=here)
 
 
