@@ -33,6 +33,15 @@ if TYPE_CHECKING:
 OBSERVED = 4
 """Samples of which drafts are made and on which they are timed."""
 
+ROUGHLY = {
+    "ranges": "minmax",
+    "keep_float": "0",
+    "weight_type": "int8",
+    "rest": "float32",
+    "power_of_two": True,
+}
+"""Options of drafts: nothing is searched for, and what is folded is folded all the same."""
+
 PORTIONS = 12
 """Parts of a model that are tried apart."""
 
@@ -133,7 +142,7 @@ class Drafts:
         ]
         return cls(
             model,
-            options.model_copy(update={"ranges": "minmax", "keep_float": "0"}),
+            options.model_copy(update=ROUGHLY),
             Statistics("", {}, {watch.name: watch.range for watch in watches}),
             list(islice(few, OBSERVED)),
             {wide: regions(model, plan) for wide, plan in plans.items()},

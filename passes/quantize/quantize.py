@@ -168,7 +168,7 @@ class Quantize(Pass):
         """Quantize every weight that is worth it, and activations as the mode says."""
         if self.requantize:
             dequantize(model)
-        check_unquantized(model, self)
+        check_unquantized(model, self, is_taken_out=self.requantize)
         if self.profile != "auto":
             return self._decided(model, context)
         found = self.model_copy(update={"profile": detected_profile()})

@@ -10,6 +10,7 @@ import numpy as np
 from onnxcomp.errors import OptionError
 from onnxcomp.graph import Constant, is_fixed, store_of, weights
 from onnxcomp.stores import AffineStore
+from passes.quantize.unfusing import unfuse
 
 if TYPE_CHECKING:
     import onnx_graphsurgeon as gs
@@ -42,8 +43,13 @@ NAMED = 3
 """Tensors that a message names."""
 
 
-def check_unquantized(model: Model, one: Pass) -> None:
+def check_unquantized(model: Model, one: Pass, *, is_taken_out: bool) -> None:
     """Refuse a model of which tensors that are to be quantized are so already.
+
+    Args:
+        model: The model.
+        one: The pass, which selects tensors.
+        is_taken_out: Whether what is known of quantization was taken out before.
 
     Raises:
         OptionError: It is.
@@ -64,14 +70,22 @@ def check_unquantized(model: Model, one: Pass) -> None:
     found = [name for name in dict.fromkeys(found) if one.selects(name)]
     if found:
         more = f" and {len(found) - NAMED} more" if len(found) > NAMED else ""
+        how = (
+            "in a way that --requantize does not know; quantize the float model"
+            if is_taken_out
+            else "already; quantize the float model, or give --requantize"
+        )
         raise OptionError(
-            f"{one.name}: {', '.join(map(repr, found[:NAMED]))}{more} are quantized already; "
-            "quantize the float model, or give --requantize"
+            f"{one.name}: {', '.join(map(repr, found[:NAMED]))}{more} are quantized {how}"
         )
 
 
 def dequantize(model: Model) -> None:
-    """Take QuantizeLinear and DequantizeLinear out of a model, and make weights float again."""
+    """Make weights float again, and take out of a model what rounds between float operators.
+
+    Operators that compute with integers and are not known here stay.
+    """
+    unfuse(model)
     for each in weights(model):
         if isinstance(store_of(each.tensor), AffineStore):
             each.tensor.values = each.load()

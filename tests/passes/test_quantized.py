@@ -139,3 +139,58 @@ def test_what_is_not_selected_may_be_quantized():
     kept = {each.name: each.load() for each in weights(load_model(result))}
     (before,) = [each.load() for each in weights(load_model(once)) if each.name == "w1"]
     assert np.array_equal(kept["w1"], before)
+
+
+def of_integers():
+    """Return operators of integers, as others write them, and the float model of the same."""
+    w, v, u = numbers(4, 4, 3, 3) / np.float32(6), matrix(6, 6), matrix(6, 8)
+    scale = np.abs(w).max(axis=(1, 2, 3)) / 127
+    steps = {"vs": np.abs(v).max(axis=0) / 127, "us": np.array(np.abs(u).max() / 127, np.float32)}
+    text = """(float[N,4,6,6] x) => (float[N,4,6,8] y) {
+        xq = QuantizeLinear(x, xs, xz)
+        cq = QLinearConv <pads = [1, 1, 1, 1]> (xq, xs, xz, w8, ws, wz, cs, xz, b32)
+        mq = QLinearMatMul(cq, cs, xz, v8, vs, vz, ms, xz)
+        m = DequantizeLinear(mq, ms, xz)
+        q, s, z = DynamicQuantizeLinear(m)
+        i = MatMulInteger(q, u8, z, uz)  f = Cast <to = 1> (i)  g = Mul(s, us)  y = Mul(f, g) }"""
+    tensors = {
+        **steps,
+        "xs": np.array(0.04, np.float32),
+        "xz": np.array(128, np.uint8),
+        "w8": np.rint(w / scale[:, None, None, None]).astype(np.int8),
+        "ws": scale,
+        "wz": np.zeros(4, np.int8),
+        "b32": np.rint(numbers(4) / (scale * np.float32(0.04))).astype(np.int32),
+        "cs": np.array(0.05, np.float32),
+        "v8": np.rint(v / steps["vs"]).astype(np.int8),
+        "vz": np.zeros(6, np.int8),
+        "ms": np.array(0.05, np.float32),
+        "u8": np.rint(u / steps["us"]).astype(np.int8),
+        "uz": np.array(0, np.int8),
+    }
+    floats = """(float[N,4,6,6] x) => (float[N,4,6,8] y) {
+        c = Conv <pads = [1, 1, 1, 1]> (x, w, b)  m = MatMul(c, v)  y = MatMul(m, u) }"""
+    return built(text, tensors), built(floats, {"w": w, "b": numbers(4), "v": v, "u": u})
+
+
+def test_operators_of_integers_become_float_ones():
+    proto, original = of_integers()
+    feeds = feeds_of(12, x=(2, 4, 6, 6))
+    with pytest.raises(OptionError, match=AGAIN):
+        quantized(proto, mode="weights")
+    result, _ = quantized(proto, mode="weights", requantize=True, min_elements=32)
+    found = operators(result)
+    assert (found["Conv"], found["MatMul"], found["Cast"]) == (1, 2, 0)
+    assert not any("Quantize" in op or "Integer" in op for op in found)
+    assert snr(run(original, feeds), run(result, feeds)) > 30
+
+
+def test_operators_of_integers_that_are_not_known_are_refused():
+    proto, _ = of_integers()
+    proto.graph.output.append(
+        onnx.helper.make_tensor_value_info("i", onnx.TensorProto.INT32, None)
+    )
+    with pytest.raises(
+        OptionError, match="'u8' are quantized in a way that --requantize does not"
+    ):
+        quantized(proto, mode="weights", requantize=True)
