@@ -57,6 +57,8 @@ def origin_of(
     calibration = samples
     if settings.hold_out and data is not None and samples is not None:
         calibration, samples = samples.parted(HELD_OUT)
+    if settings.calibration is not None and calibration is not None:
+        calibration = calibration.spread(settings.calibration)
     origin = Origin(
         model=runnable,
         is_valid=complaint(runnable) is None,

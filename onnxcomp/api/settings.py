@@ -54,12 +54,17 @@ class Settings(Options):
         bool,
         Field(alias="validate", description="Run the result and compare it with the original."),
     ] = True
+    calibration: Annotated[
+        int | None,
+        Field(
+            ge=1,
+            description="Let passes see so many of the samples at most, evenly spread; all if "
+            "not given.",
+        ),
+    ] = None
     hold_out: Annotated[
         bool,
-        Field(
-            description="Keep one sample of five from the passes, and compare on those alone: "
-            "kinder to nobody."
-        ),
+        Field(description="Keep one sample of five from the passes, and compare on those alone."),
     ] = False
     bench: Annotated[bool, Field(description="Time the result against the original.")] = True
 

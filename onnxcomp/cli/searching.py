@@ -27,7 +27,16 @@ if TYPE_CHECKING:
 
     from onnxcomp.report import Trial
 
-SEARCHED = ("evaluate", "max_drop", "min_snr", "samples", "provider", "threads", "seed")
+SEARCHED = (
+    "evaluate",
+    "max_drop",
+    "min_snr",
+    "samples",
+    "calibration",
+    "provider",
+    "threads",
+    "seed",
+)
 """Fields of `Settings` that a search leaves to its caller."""
 
 Result = TypeVar("Result")

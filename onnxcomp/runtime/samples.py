@@ -1,9 +1,9 @@
 """Samples: feeds for a model that can be read again and again, and what makes an array fit."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import islice
+from itertools import compress, islice
 from typing import Any
 
 import numpy as np
@@ -61,20 +61,27 @@ class Samples:
                 f"{self.source}: {units} samples are too few to hold one of {every} out; give "
                 f"{every} at least"
             )
-        sides = []
-        for is_held, count in ((False, units - held), (True, held)):
-            read = partial(_read_part, self.read, self.least, every, is_held)
-            sides.append(replace(self, count=count * self.least, read=read))
-        return sides[0], sides[1]
+        is_held = [place % every == every - 1 for place in range(units)]
+        return self._part([not each for each in is_held]), self._part(is_held)
+
+    def spread(self, most: int) -> "Samples":
+        """Return so many of the samples at most, evenly spread."""
+        units, wanted = self.count // self.least, max(1, most // self.least)
+        if units <= wanted:
+            return self
+        taken = {place * units // wanted for place in range(wanted)}
+        return self._part([place in taken for place in range(units)])
+
+    def _part(self, taken: Sequence[bool]) -> "Samples":
+        read = partial(_read_part, self.read, self.least, taken)
+        return replace(self, count=sum(taken) * self.least, read=read)
 
 
 def _read_part(
-    read: Callable[[int], Iterable[Feed]], least: int, every: int, is_held: bool, most: int
+    read: Callable[[int], Iterable[Feed]], least: int, taken: Sequence[bool], most: int
 ) -> Iterator[Feed]:
-    """Yield the samples that are held out, or all others, so many in a feed."""
-    units = (
-        feed for place, feed in enumerate(read(least)) if (place % every == every - 1) == is_held
-    )
+    """Yield the samples that are taken, so many in a feed."""
+    units = compress(read(least), taken)
     while feeds := list(islice(units, max(1, most // least))):
         if len(feeds) == 1:
             yield feeds[0]

@@ -37,6 +37,9 @@ METRIC = "metric.txt"
 DEFAULT_DROP, DEFAULT_SNR = "1%", 20.0
 """The floor where none is asked for: the latter, in dB, is a hundredth of the energy too."""
 
+CALIBRATION = 64
+"""Samples that passes see unless told otherwise: a search has no time for many."""
+
 FEW = 8
 """Samples that show whether outputs have rows."""
 
@@ -162,7 +165,11 @@ def _with_metric(settings: Settings, aim: Aim, model: Path, data: Path | None) -
 
 def _with_floor(settings: Settings, model: Path, data: Path | None) -> Settings:
     """Return settings that hold samples out where there are some, and have a floor."""
-    update: dict[str, Any] = {"hold_out": data is not None, "bench": False}
+    update: dict[str, Any] = {
+        "hold_out": data is not None,
+        "calibration": settings.calibration or CALIBRATION,
+        "bench": False,
+    }
     if settings.max_drop is None and settings.min_snr is None:
         if settings.evaluate is None and not _has_rows(settings, model, data):
             update["min_snr"] = DEFAULT_SNR

@@ -302,3 +302,23 @@ def test_a_model_that_only_claims_a_free_batch_gets_one_sample_at_a_time():
         """)
     session = open_session(model.SerializeToString())
     assert sizes(samples_for(session, {"x": RANDOM}, 4)) == [1, 1, 1, 1]
+
+
+def test_samples_in_parts():
+    samples = read_samples({"x": np.arange(23 * 3, dtype=np.float32).reshape(23, 3)}, [X])
+    rest, held = samples.parted(5)
+    assert (rest.count, held.count) == (19, 4)
+    assert [feed["x"][0, 0] / 3 for feed in held.batched(1)] == [4, 9, 14, 19]
+    (whole,) = rest.batched(100)
+    assert whole["x"].shape == (19, 3)
+    assert [len(feed["x"]) for feed in rest.batched(8)] == [8, 8, 3]
+    spread = rest.spread(4)
+    assert spread.count == 4
+    assert [feed["x"][0, 0] / 3 for feed in spread.batched(1)] == [0, 5, 11, 17]
+    assert rest.spread(19) is rest
+
+
+def test_too_few_samples_to_hold_one_out():
+    samples = read_samples({"x": np.zeros((4, 3), np.float32)}, [X])
+    with pytest.raises(DataError, match="4 samples are too few to hold one of 5 out; give 5"):
+        samples.parted(5)
