@@ -57,8 +57,9 @@ class Samples:
         units = self.count // self.least
         held = units // every
         if not held:
+            what = "samples" if self.least == 1 else f"batches of {self.least}"
             raise DataError(
-                f"{self.source}: {units} samples are too few to hold one of {every} out; give "
+                f"{self.source}: {units} {what} are too few to hold one of {every} out; give "
                 f"{every} at least"
             )
         is_held = [place % every == every - 1 for place in range(units)]

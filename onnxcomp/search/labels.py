@@ -47,7 +47,7 @@ class Accuracy:
         """
         session = open_session(self.model, self.settings.provider[0], self.settings.threads)
         samples = samples_for(session, self.data, self.settings.samples, self.settings.seed)
-        labels = _labels(self.labels)
+        labels = read_labels(self.labels)
         if len(labels) < samples.count:
             raise DataError(
                 f"{self.labels}: {len(labels)} labels for {samples.count} samples; give one each"
@@ -64,7 +64,12 @@ class Accuracy:
         return right
 
 
-def _labels(path: Path) -> NDArray[Any]:
+def read_labels(path: Path) -> NDArray[Any]:
+    """Read a class for each sample.
+
+    Raises:
+        DataError: The file is none of one array of integers.
+    """
     try:
         loaded = np.load(path)
         arrays = list(loaded.values()) if isinstance(loaded, np.lib.npyio.NpzFile) else [loaded]

@@ -22,7 +22,7 @@ from onnxcomp.graph import load_model, save_model
 from onnxcomp.options import did_you_mean
 from onnxcomp.pipeline import available_presets, read_recipe
 from onnxcomp.report import record_of_files
-from onnxcomp.search.labels import Accuracy
+from onnxcomp.search.labels import Accuracy, read_labels
 from onnxcomp.search.shelf import MODEL, Shelf, digest, user_cache
 from onnxcomp.search.spaces import Space
 from onnxcomp.validation import evaluate
@@ -40,7 +40,7 @@ DEFAULT_DROP, DEFAULT_SNR = "1%", 20.0
 CALIBRATION = 64
 """Samples that passes see unless told otherwise: a search has no time for many."""
 
-FEW = 8
+FEW = 40
 """Samples that show whether outputs have rows."""
 
 
@@ -159,6 +159,7 @@ def _with_metric(settings: Settings, aim: Aim, model: Path, data: Path | None) -
         raise OptionError("labels and evaluate are two metrics; give one")
     if data is None:
         raise OptionError("labels needs data: the samples that the labels are of")
+    read_labels(Path(aim.labels))
     accuracy = Accuracy(model, data, Path(aim.labels).resolve(), settings)
     return settings.model_copy(update={"evaluate": accuracy})
 
@@ -170,8 +171,9 @@ def _with_floor(settings: Settings, model: Path, data: Path | None) -> Settings:
         "calibration": settings.calibration or CALIBRATION,
         "bench": False,
     }
+    has_rows = _has_rows(settings.model_copy(update=update), model, data)
     if settings.max_drop is None and settings.min_snr is None:
-        if settings.evaluate is None and not _has_rows(settings, model, data):
+        if settings.evaluate is None and not has_rows:
             update["min_snr"] = DEFAULT_SNR
         else:
             update["max_drop"] = DEFAULT_DROP
@@ -185,8 +187,13 @@ def _with_floor(settings: Settings, model: Path, data: Path | None) -> Settings:
 
 
 def _has_rows(settings: Settings, model: Path, data: Path | None) -> bool:
-    """Tell whether outputs have rows that could agree; the original runs for the first time."""
-    few = settings.model_copy(update={"samples": FEW, "bench": False})
+    """Tell whether outputs have rows that could agree; the original runs for the first time.
+
+    Raises:
+        DataError: The samples do not fit, or are too few.
+    """
+    without = {"evaluate": None, "max_drop": None, "min_snr": None}
+    few = settings.model_copy(update={**without, "samples": FEW})
     report = compare(model, model, data=data, settings=few)
     return report.drop is not None
 

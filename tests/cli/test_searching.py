@@ -1,0 +1,106 @@
+"""The commands that search, as they are typed."""
+
+import json
+
+import numpy as np
+import pytest
+
+from onnxcomp.pipeline import available_presets, read_recipe
+
+RECIPE = """
+[[passes]]
+pass = "quantize"
+mode = "weights"
+min_elements = 16
+"""
+
+
+@pytest.fixture
+def target(workplace):
+    (workplace / "mine.toml").write_text(RECIPE)
+    few = np.load("samples.npz")["x"]
+    np.savez("few.npz", x=few)
+    np.savez("samples.npz", x=np.concatenate([few] * 4))
+    return ("--target", "mine.toml", "--cache", "cache")
+
+
+def test_compress(workplace, call, target):
+    done = call(
+        *(
+            "compress",
+            "model.onnx",
+            "-o",
+            "small.onnx",
+            "--data",
+            "samples.npz",
+            "--min-snr",
+            "20",
+        ),
+        *(*target, "--goal", "balanced", "--report", "small.html"),
+    )
+    assert (done.code, done.out) == (0, "small.onnx\n")
+    assert "kept" in done.err
+    assert "quantize(mode=weights, min_elements=16)" in done.err
+    assert "quantize(mode=weights" in (workplace / "small.html").read_text()
+    again = call(
+        *(
+            "compress",
+            "model.onnx",
+            "-o",
+            "again.onnx",
+            "--data",
+            "samples.npz",
+            "--min-snr",
+            "20",
+        ),
+        *(*target, "--goal", "balanced", "--json", "--quiet"),
+    )
+    assert json.loads(again.out)["search"]["floor"] == "an SNR of at least 20 dB"
+    assert (workplace / "again.onnx").read_bytes() == (workplace / "small.onnx").read_bytes()
+
+
+def test_nothing_better(workplace, call, target):
+    (workplace / "small.onnx").write_bytes(b"old")
+    done = call(
+        *("compress", "model.onnx", "-o", "small.onnx", "--data", "samples.npz"),
+        *("--min-snr", "500", *target),
+    )
+    assert done.code == 3
+    assert done.err.splitlines()[-1] == (
+        "error: nothing among 2 pipelines is better than the original and keeps the floor (an SNR "
+        "of at least 500 dB); give more --minutes, a larger --max-drop or another --target"
+    )
+    assert (workplace / "small.onnx").read_bytes() == b"old"
+
+
+@pytest.mark.parametrize("name", available_presets())
+def test_show_recipe(workplace, call, name):
+    done = call("compress", "--show-recipe", name)
+    assert done.code == 0
+    (workplace / "shown.toml").write_text(done.out)
+    assert read_recipe(workplace / "shown.toml") == read_recipe(available_presets()[name])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            ("--target", "egde"),
+            "unknown target 'egde'; did you mean 'edge'? (or give a recipe file)",
+        ),
+        (("--labels", "no.npy", "--data", "samples.npz"), "cannot read labels 'no.npy'"),
+        (("--labels", "no.npy"), "labels needs data: the samples that the labels are of"),
+        (("--minutes", "0"), "search: minutes = 0.0: input should be greater than 0"),
+        (
+            ("--data", "few.npz"),
+            "few.npz: 3 batches of 4 are too few to hold one of 5 out; give 5 at least",
+        ),
+        (("-o", "no/small.onnx"), "cannot write 'no/small.onnx': no folder 'no'; make it first"),
+    ],
+)
+def test_mistakes(workplace, target, call, options, message):
+    done = call("compress", "model.onnx", "-o", "small.onnx", *target, *options)
+    assert done.code in {1, 2}
+    assert message in done.err
+    assert len(done.err.splitlines()) == 1
+    assert not (workplace / "small.onnx").exists()
