@@ -1,6 +1,7 @@
 """The pages of the documentation, short of building them: `make docs` runs what they show."""
 
 import importlib
+import pkgutil
 import re
 import sys
 from pathlib import Path
@@ -47,6 +48,13 @@ def test_commands_are_valid(script):
     for each in found:
         _, name, *arguments = each.split()
         command().commands[name].make_context(name, arguments)
+
+
+def test_references_exist():
+    names = re.findall(r"^::: (.*)$", "\n".join(PAGES.values()), re.MULTILINE)
+    assert names
+    for name in names:
+        assert pkgutil.resolve_name(name)
 
 
 def test_only_our_commands_are_run(script):
