@@ -16,13 +16,16 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from onnxcomp.graph import Constant, Model
-    from onnxcomp.runtime import Samples
+    from onnxcomp.runtime import Feed, Samples, Session
 
     Outputs = list[NDArray[np.float64]]
     Change = Sequence[tuple[Constant, NDArray[Any]]]
 
 SAMPLES = 16
-"""Samples, or complete feeds, that every change is run on."""
+"""Samples, or complete feeds, that every change is run on at most."""
+
+LEAST_SAMPLES, ENOUGH_ROWS = 6, 256
+"""So many do where their outputs have so many rows together."""
 
 
 def output_errors(
@@ -53,20 +56,34 @@ def output_errors(
     constants = {names[key]: constant for key, constant in changed.items()}
     data, folder = referring_bytes(override(model, constants))
     session = open_session(data, threads=1, label="the model", folder=folder)
-    feeds = list(islice(samples.batched(1), most))
     plain = {name: constant.values for name, constant in constants.items()}
+    feeds, wanted = _run_until_enough(session, islice(samples.batched(1), most), plain)
 
     def run(weights: Mapping[str, NDArray[Any]]) -> Iterable[Outputs]:
         for feed in feeds:
             yield _floats(session.run({**feed, **weights}).values())
 
-    wanted = list(run(plain))
     errors = []
     for place, change in enumerate(changes):
         values = {names[id(constant)]: each for constant, each in change}
         errors.append(_relative(wanted, run(plain | values)))
         progress((place + 1) / len(changes))
     return errors
+
+
+def _run_until_enough(
+    session: Session, feeds: Iterable[Feed], constants: Mapping[str, NDArray[Any]]
+) -> tuple[list[Feed], list[Outputs]]:
+    """Return the first feeds whose outputs tell enough, with these."""
+    taken, outputs, rows = [], [], 0
+    for feed in feeds:
+        taken.append(feed)
+        outputs.append(_floats(session.run({**feed, **constants}).values()))
+        sizes = (each.size // each.shape[-1] for each in outputs[-1] if each.ndim and each.size)
+        rows += min(sizes, default=1)
+        if len(taken) >= LEAST_SAMPLES and rows >= ENOUGH_ROWS:
+            break
+    return taken, outputs
 
 
 def _floats(outputs: Iterable[NDArray[Any]]) -> Outputs:
