@@ -13,11 +13,15 @@ from onnxcomp.errors import OnnxcompError
 from onnxcomp.graph import load_model, pack_model, save_model, unpack_model, weights
 from onnxcomp.pipeline import Context, Pass, Stage, Strength, available_passes, change, skip
 from onnxcomp.report import Report, Sensitivity
+from onnxcomp.search import Aim, Found, Front, search_front, search_pipeline
 from onnxcomp.verdicts import Verdict
 
 __all__ = [
+    "Aim",
     "Compressed",
     "Context",
+    "Found",
+    "Front",
     "Limits",
     "OnnxcompError",
     "Pass",
@@ -35,6 +39,8 @@ __all__ = [
     "load_model",
     "pack_model",
     "save_model",
+    "search_front",
+    "search_pipeline",
     "sensitivity",
     "skip",
     "unpack_model",
