@@ -36,7 +36,7 @@ TENFOLD = 10.0
 TRIALS = 8
 
 
-def damp(second: Floats, count: float, damping: float = DAMPING) -> Floats:
+def damp(second: Floats, count: int, damping: float = DAMPING) -> Floats:
     """Make a second moment safe to invert.
 
     Where columns were few, what lies off the diagonal is mostly chance, and it is shrunk by

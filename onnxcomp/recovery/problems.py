@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from math import inf
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -80,15 +79,6 @@ class Problem:
     def damped(self) -> list[Floats]:
         """The second moments, safe to invert."""
         return [damp(second, self.count) for second in self.second]
-
-    @cached_property
-    def ridged(self) -> list[Floats]:
-        """The second moments, positive definite and else as observed, few as columns may be.
-
-        The directions that columns lie in are known long before their second moment can be
-        inverted: this is for what only projects on them.
-        """
-        return [damp(second, inf) for second in self.second]
 
     def target(self, support: NDArray[np.bool_] | None = None) -> Floats:
         """Return the weights that are best for x, shape (groups, outputs, inputs).

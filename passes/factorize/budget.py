@@ -15,8 +15,7 @@ if TYPE_CHECKING:
 
     from onnxcomp.graph import Model
     from onnxcomp.pipeline import Context
-    from passes.factorize.curves import Probe
-    from passes.factorize.menus import Variant
+    from passes.factorize.menus import Probe, Variant
     from passes.factorize.sites import Site
 
     Menus = Mapping[int, Sequence[Variant]]

@@ -14,8 +14,8 @@ from onnxcomp.recovery import (
     repair_layers,
 )
 from onnxcomp.statistics import one_thread
-from passes.factorize.curves import problem_of
 from passes.factorize.fitting import fitted
+from passes.factorize.menus import problem_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

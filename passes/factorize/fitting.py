@@ -54,7 +54,7 @@ def fitted(site: Site, choice: Choice, inputs: InputStatistics, problem: Problem
 def _candidates(
     site: Site, choice: Choice, problem: Problem, inputs: InputStatistics
 ) -> Iterator[tuple[Solved, str]]:
-    weights, seconds = problem.weights, problem.ridged
+    weights, seconds = problem.weights, problem.damped
     yield choice.solve(site, weights, seconds), "fitted to its outputs"
     moments = inputs.fit
     if moments is not None and moments.paired:

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from onnxcomp.recovery import Problem, takes_bias
 from onnxcomp.statistics import InputStatistics, one_thread, walk, watch_inputs
-from passes.factorize.curves import Curve, Probe, nothing_seen, seen_by
-from passes.factorize.kinds import Choice, kinds_of, rank_within, ranks_of
+from passes.factorize.kinds import PAIR, Choice, kinds_of, rank_within, ranks_of
 from passes.factorize.pieces import whole
+from passes.factorize.spectrum import Spectrum, tail
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from numpy.typing import NDArray
+
     from onnxcomp.graph import Model
     from onnxcomp.pipeline import Context
     from onnxcomp.statistics import Layer
-    from passes.factorize.curves import Seen
     from passes.factorize.sites import Site
 
+    Floats = NDArray[np.float64]
     Subject = tuple[Site, Layer]
 
 SHARES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
@@ -46,6 +51,19 @@ class Variant:
 
 
 @dataclass(frozen=True, eq=False)
+class Probe:
+    """A weight that is off by a known error, to see what that means for the model.
+
+    Args:
+        values: The weight.
+        error: The squared error of its outputs, as of `Variant`.
+    """
+
+    values: NDArray[Any]
+    error: float
+
+
+@dataclass(frozen=True, eq=False)
 class Survey:
     """What layers could become, by the identity of the weight's constant.
 
@@ -57,14 +75,13 @@ class Survey:
     menus: dict[int, list[Variant]] = field(default_factory=dict)
     probes: dict[int, Probe] = field(default_factory=dict)
 
-    def add(self, site: Site, wish: Wish, seen: Seen) -> None:
-        """Look at one layer, of whose columns something is known or nothing."""
+    def add(self, site: Site, wish: Wish, seconds: Sequence[Floats | None]) -> None:
+        """Look at one layer, whose second moments are known or Nones."""
         key = id(site.weight.tensor)
-        curve = Curve(site, seen) if wish.needs_errors(site) else None
+        curve = Curve(site, seconds) if wish.needs_errors(site) else None
         self.menus[key] = wish.menu(site, curve)
         if wish.budget and curve is not None and self.menus[key]:
-            by_error = sorted(self.menus[key], key=lambda each: each.error)
-            self.probes[key] = curve.probe(by_error[len(by_error) // 2].choice)
+            self.probes[key] = curve.probe(self.menus[key])
 
 
 @dataclass(frozen=True)
@@ -116,6 +133,64 @@ class Wish:
         return [ranks[low]] if low < len(ranks) else []
 
 
+@dataclass(eq=False)
+class Curve:
+    """The error of a layer at each kind and rank.
+
+    Args:
+        site: The layer.
+        seconds: For each group the second moment of what it multiplies, or None.
+    """
+
+    site: Site
+    seconds: Sequence[Floats | None]
+    _known: dict[Choice, float] = field(default_factory=dict)
+    _energies: Floats | None = None
+
+    def probe(self, variants: Sequence[Variant]) -> Probe:
+        """Return the weight as it is with the variant of the middle error."""
+        by_error = sorted(variants, key=lambda each: each.error)
+        variant = by_error[len(by_error) // 2]
+        dense = variant.choice.solve(self.site, self._weights(), self.seconds).dense
+        values = self.site.form.to_tensor(dense).astype(self.site.weight.dtype)
+        return Probe(values, variant.error)
+
+    def error(self, choice: Choice) -> float:
+        """Return the squared error relative to the outputs."""
+        if choice.kind in {PAIR, "channel"}:
+            return self._tail(choice.rank)
+        if choice not in self._known:
+            weights = self._weights()
+            found = choice.solve(self.site, weights, self.seconds).dense
+            self._known[choice] = relative_square(weights, found, self.seconds)
+        return self._known[choice]
+
+    def _weights(self) -> Floats:
+        return self.site.form.to_matrices(self.site.weight.load()).astype(np.float64)
+
+    def _tail(self, rank: int) -> float:
+        if self._energies is None:
+            pairs = zip(self._weights(), self.seconds, strict=True)
+            self._energies = np.sum([Spectrum(*pair).energies for pair in pairs], axis=0)
+        return tail(self._energies, rank)
+
+
+def relative_square(weights: Floats, found: Floats, seconds: Sequence[Floats | None]) -> float:
+    """Return the squared error of outputs relative to their square.
+
+    Args:
+        weights: Shape (groups, outputs, inputs).
+        found: Likewise.
+        seconds: For each group the second moment of what they multiply, or None.
+    """
+    wrong, total = 0.0, 0.0
+    for first, other, second in zip(weights, found, seconds, strict=True):
+        missed = first - other
+        wrong += float(np.vdot(missed if second is None else missed @ second, missed))
+        total += float(np.vdot(first if second is None else first @ second, first))
+    return max(wrong, 0.0) / total if total > 0 else 0.0
+
+
 def survey(model: Model, subjects: Sequence[Subject], wish: Wish, context: Context) -> Survey:
     """Find out what each layer could become.
 
@@ -134,12 +209,27 @@ def survey(model: Model, subjects: Sequence[Subject], wish: Wish, context: Conte
         inputs = _inputs(model, [layer for _, layer in part], told)
         with one_thread():
             for (site, layer), each in zip(part, inputs, strict=True):
-                found.add(site, wish, seen_by(site, layer, each))
+                found.add(site, wish, seconds_of(site, layer, each))
     with one_thread():
         for site, _ in subjects:
             if id(site.weight.tensor) not in found.menus:
-                found.add(site, wish, nothing_seen(site))
+                found.add(site, wish, [None] * site.form.matrices[0])
     return found
+
+
+def problem_of(site: Site, layer: Layer, inputs: InputStatistics) -> Problem | None:
+    """Return a layer as a least-squares problem; None where nothing was observed."""
+    moments = inputs.fit
+    if moments is None:
+        return None
+    weights = site.form.to_matrices(site.weight.load())
+    return Problem.of(weights, moments, shifts=all(takes_bias(use) for use in layer.uses))
+
+
+def seconds_of(site: Site, layer: Layer, inputs: InputStatistics) -> Sequence[Floats | None]:
+    """Return damped second moments of what a layer multiplies, one for each group, or Nones."""
+    problem = problem_of(site, layer, inputs)
+    return [None] * site.form.matrices[0] if problem is None else problem.damped
 
 
 def _inputs(model: Model, chosen: Sequence[Layer], context: Context) -> list[InputStatistics]:

@@ -55,20 +55,6 @@ class Spectrum:
         self.energies: Floats = np.maximum(values[::-1], 0.0)
         self._vectors = vectors[:, ::-1]
 
-    def gains(self, columns: Floats) -> Floats:
-        """Return what each rank adds to the squared outputs of some columns.
-
-        Args:
-            columns: Shape (columns, inputs).
-        """
-        outputs, inputs = self._weights.shape
-        directions = self._vectors
-        if outputs > inputs:
-            lengths = np.sqrt(np.maximum(self.energies, np.finfo(float).tiny))
-            directions = self._colored @ self._vectors / lengths
-        gains: Floats = np.square(columns @ self._weights.T @ directions).sum(axis=0)
-        return gains
-
     def factors(self, rank: int) -> tuple[Floats, Floats]:
         """Return B, shape (outputs, rank), and A, shape (rank, inputs), for B A close to W."""
         chosen = self._vectors[:, :rank]
@@ -81,14 +67,10 @@ class Spectrum:
         return self._colored @ chosen, right
 
 
-def tails(energies: Floats) -> Floats:
-    """Return the squared error of outputs at each rank from 0 on, relative to their square.
-
-    Args:
-        energies: What each rank adds.
-    """
-    left: Floats = np.append(np.cumsum(energies[::-1])[::-1], 0.0)
-    return left / left[0] if left[0] > 0 else np.zeros_like(left)
+def tail(energies: Floats, rank: int) -> float:
+    """Return the squared error of outputs at a rank, relative to their square."""
+    total = float(energies.sum())
+    return float(energies[rank:].sum()) / total if total > 0 else 0.0
 
 
 def low_rank(weights: Floats, rank: int, second: Floats | None = None) -> tuple[Floats, Floats]:

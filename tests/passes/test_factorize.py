@@ -68,13 +68,6 @@ def test_data_makes_it_closer():
     assert quality(DENSE, fitted, UNSEEN) > quality(DENSE, plain, UNSEEN) + 6
 
 
-def test_few_columns_tell_the_directions_that_matter():
-    few = [{"x": feed["x"][:2]} for feed in FEEDS]
-    plain, _ = factorized(DENSE, rank_ratio=0.6)
-    fitted, _ = factorized(DENSE, context_of(DENSE, few), rank_ratio=0.6, sequential=False)
-    assert quality(DENSE, fitted, UNSEEN) > quality(DENSE, plain, UNSEEN) + 6
-
-
 def test_layers_in_sequence_make_up_for_those_before():
     context = context_of(DENSE, FEEDS)
     at_once, _ = factorized(DENSE, context, rank_ratio=0.5, sequential=False)
