@@ -8,11 +8,12 @@ from onnxcomp.api import Limits, Settings
 from onnxcomp.cli.main import command
 from onnxcomp.cli.options import options_of
 from onnxcomp.pipeline import available_passes
+from onnxcomp.search import Aim
 
 
 def option_table(name: str) -> str:
-    """Return a table of the options of a pass, or of `Settings` or `Limits`."""
-    others = {cls.name: cls for cls in (Settings, Limits)}
+    """Return a table of the options of a pass, or of `Settings`, `Limits` or `Aim`."""
+    others = {cls.name: cls for cls in (Settings, Limits, Aim)}
     context = click.Context(click.Command(name))
     lines = ["| option | |", "|---|---|"]
     for option in options_of((available_passes() | others)[name]):

@@ -11,6 +11,7 @@ import pickle
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from tempfile import TemporaryFile
@@ -179,12 +180,10 @@ def _started(job: Job, errors: IO[bytes]) -> subprocess.Popen[bytes]:
         command, stdin=subprocess.PIPE, stdout=errors, stderr=errors, start_new_session=True
     )
     assert process.stdin is not None  # noqa: S101 - it was asked for
-    try:
+    # One that ends at once says why in its errors.
+    with suppress(BrokenPipeError):
         pickle.dump(job, process.stdin)
         process.stdin.flush()
-    except BrokenPipeError:
-        # It ended at once; why is in its errors.
-        pass
     return process
 
 

@@ -80,7 +80,7 @@ def prepared(model: Any, data: Any, aim: Aim, settings: Settings) -> Task:
     settings = _with_floor(
         _with_metric(settings, aim, model_file, data_file), model_file, data_file
     )
-    shelf = Shelf.at(cache / _name(model_file, data_file, settings))
+    shelf = Shelf.at(cache / _name(model_file, data_file, settings, aim.labels))
     return Task(
         model=model_file,
         data=data_file,
@@ -198,22 +198,27 @@ def _has_rows(settings: Settings, model: Path, data: Path | None) -> bool:
     return report.drop is not None
 
 
-def _name(model: Path, data: Path | None, settings: Settings) -> str:
+def _name(model: Path, data: Path | None, settings: Settings, labels: str | None) -> str:
     """Return the name of what finished trials depend on, besides their recipes."""
-    evaluator = evaluator_of(settings)
-    code = getattr(sys.modules.get(getattr(evaluator, "__module__", "")), "__file__", None)
-    if isinstance(settings.evaluate, str):
-        file = Path(settings.evaluate.rpartition(":")[0])
-        code = str(file) if file.suffix == ".py" else None
     held = settings.model_dump(exclude={"evaluate"})
+    files = [data, _code_of(settings.evaluate), None if labels is None else Path(labels)]
     return digest(
         version("onnxcomp"),
         json.dumps(held, sort_keys=True),
-        str(settings.evaluate),
-        Path(code) if code else "",
-        *([model, *load_model(model).data_paths]),
-        data if data is not None else "",
+        pickle.dumps(settings.evaluate),
+        *("" if file is None else file for file in files),
+        *(model, *load_model(model).data_paths),
     )
+
+
+def _code_of(evaluator: Any) -> Path | None:
+    """Return the file that an evaluator is in, where that is known."""
+    if isinstance(evaluator, str):
+        file = Path(evaluator.rpartition(":")[0])
+        return file if file.suffix == ".py" else None
+    module = sys.modules.get(getattr(evaluator, "__module__", ""))
+    code = getattr(module, "__file__", None)
+    return None if code is None else Path(code)
 
 
 def _metric(settings: Settings, model: Path, shelf: Shelf) -> float | None:

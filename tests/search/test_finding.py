@@ -91,6 +91,7 @@ def test_labels(task, aim, here, tmp_path):
     found = search_pipeline(task.model, data=task.data, aim=own, settings=SNR, executor=here)
     assert found.report.metric is not None
     assert 0 <= found.report.metric.result <= 1
+    assert found.report.metric.items == 8
     np.save(labels, np.zeros(3, np.int64))
     with pytest.raises(OnnxcompError, match="3 labels for 40 samples; give one each"):
         search_pipeline(task.model, data=task.data, aim=own, settings=SNR, executor=here)
