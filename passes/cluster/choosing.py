@@ -17,13 +17,14 @@ from onnxcomp.recovery import (
 )
 from onnxcomp.statistics import (
     InputStatistics,
+    Order,
     held_out_samples,
     layers,
     one_thread,
     walk,
     watch_inputs,
 )
-from passes.cluster.curves import CHOICES, PROBE, Choice, Curve, curve_of, problem_of
+from passes.cluster.curves import CHOICES, PROBES, Choice, Curve, curve_of, problem_of
 from passes.cluster.recoding import Grid
 
 if TYPE_CHECKING:
@@ -40,6 +41,9 @@ if TYPE_CHECKING:
     Code = Callable[[Weight, NDArray[Any], "Choice"], Coding]
 
 
+LEFT = 0.2
+"""Share of what a weight alone costs that is left when later layers have made up for it."""
+
 SAMPLES = 16
 """Samples, or complete feeds, on which it is measured what a weight matters."""
 
@@ -49,8 +53,8 @@ class Allotment:
 
     Errors of layers are those after error feedback, on a part of their outputs and on held-out
     columns: feedback from few columns looks perfect on those. What they mean
-    for the model is measured by running it with one weight at a time coded coarsely; from there
-    the loss is taken to grow as the layer's own error does.
+    for the model is measured by running it with one weight at a time coded coarsely, at two
+    numbers of bits.
 
     Args:
         model: The model, before anything is clustered.
@@ -76,7 +80,14 @@ class Allotment:
         name = json.dumps(["allotment", setting, [weight.name for weight in weights]])
         measured = context.recall(name, lambda: _measured(model, weights, code, context))
         self._curves = [Curve(tuple(sizes), tuple(errors)) for sizes, errors, _ in measured]
-        self._losses = [lost for _, _, lost in measured]
+        shares = [
+            1.0 if is_last or context.samples is None else LEFT
+            for is_last in _are_last(model, weights)
+        ]
+        self._losses = [
+            [share * each for each in lost]
+            for share, (_, _, lost) in zip(shares, measured, strict=True)
+        ]
 
     @property
     def least_bytes(self) -> int:
@@ -100,26 +111,42 @@ class Allotment:
         }
 
 
+def _are_last(model: Model, weights: Sequence[Weight]) -> list[bool]:
+    """Tell which weights are of layers that no other comes after."""
+    found = {id(layer.weight.tensor): layer for layer in layers(model)}
+    chosen = [found[id(weight.tensor)] for weight in weights]
+    levels = Order(model, [layer for layer in chosen if layer.uses]).levels()
+    last = levels[max(levels)] if levels else []
+    return [any(layer is each for each in last) for layer in chosen]
+
+
 def _measured(
     model: Model, weights: Sequence[Weight], code: Code, context: Context
-) -> list[tuple[tuple[int, ...], tuple[float, ...], float]]:
-    """Return the bytes and errors of each weight at each choice, and what it means at `PROBE`."""
+) -> list[tuple[tuple[int, ...], tuple[float, ...], tuple[float, ...]]]:
+    """Return the bytes and errors of each weight at each choice, and what it means at `PROBES`."""
     found = {id(layer.weight.tensor): layer for layer in layers(model)}
     chosen = [found[id(weight.tensor)] for weight in weights]
     inputs = _inputs(model, chosen, context)
-    curves, probes = [], []
+    curves: list[Curve] = []
+    changes = []
     with one_thread():
         for place, (layer, observed) in enumerate(zip(chosen, inputs, strict=True)):
             problem = problem_of(layer, observed)
             curves.append(curve_of(layer.weight, problem, observed.held_out))
             if context.samples is not None:
-                probes.append(_probe(layer, problem, code))
+                changes += [
+                    [(layer.weight.tensor, _probe(layer, problem, code, each))] for each in PROBES
+                ]
             context.progress((place + 1) / len(chosen))
-    losses = [curve.errors[CHOICES.index(PROBE)] for curve in curves]
+    losses = [tuple(curve.errors[CHOICES.index(each)] for each in PROBES) for curve in curves]
     if context.samples is not None:
-        changes = [[(weight.tensor, probe)] for weight, probe in zip(weights, probes, strict=True)]
         unseen = held_out_samples(context.samples, SAMPLES)
-        losses = _with_unseen(output_errors(model, changes, unseen, context.progress), losses)
+        measured = output_errors(model, changes, unseen, context.progress)
+        by_probe = [
+            _with_unseen(measured[place :: len(PROBES)], [each[place] for each in losses])
+            for place in range(len(PROBES))
+        ]
+        losses = list(zip(*by_probe, strict=True))
     return [(curve.nbytes, curve.errors, lost) for curve, lost in zip(curves, losses, strict=True)]
 
 
@@ -145,10 +172,10 @@ def _inputs(model: Model, chosen: Sequence[Layer], context: Context) -> list[Inp
     return [InputStatistics() if known is None else known.of(layer) for layer in chosen]
 
 
-def _probe(layer: Layer, problem: Problem | None, code: Code) -> NDArray[Any]:
-    """Return a weight as it is with `PROBE` bits."""
+def _probe(layer: Layer, problem: Problem | None, code: Code, choice: Choice) -> NDArray[Any]:
+    """Return a weight as it is when it is coded so."""
     values = layer.weight.load()
-    coding = code(layer.weight, values, PROBE)
+    coding = code(layer.weight, values, choice)
     if problem is not None:
         grid = Grid(coding, layer.form, values.dtype)
         feedbacks = [Feedback(each) for each in problem.damped]

@@ -23,6 +23,8 @@ from passes.cluster.kmeans import cluster_points
 from passes.cluster.vectors import assign_vectors, cluster_vectors
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
     from onnxcomp.graph import Weight
@@ -50,14 +52,17 @@ class Choice:
         return 1 << self.bits * self.width
 
 
-PROBE = Choice(4)
-"""The coding at which it is measured what a weight matters."""
+PROBES = (Choice(4), Choice(2))
+"""The codings at which it is measured what a weight matters, the finer one first."""
+
+TINY = 1e-30
+"""Instead of nothing, for logarithms."""
 
 CHOICES = (
     Choice(2),
     Choice(2, 4),
     Choice(3),
-    PROBE,
+    Choice(4),
     Choice(4, 2),
     Choice(5),
     Choice(6),
@@ -85,16 +90,22 @@ class Curve:
     nbytes: tuple[int, ...]
     errors: tuple[float, ...]
 
-    def options(self, lost: float) -> list[Option]:
+    def options(self, lost: Sequence[float]) -> list[Option]:
         """Return the choices as the allocation takes them.
 
+        What an error of the layer means for the outputs is known at `PROBES`; between them it is
+        interpolated, both on a logarithmic scale.
+
         Args:
-            lost: What the model's outputs lose where this weight has `PROBE` bits.
+            lost: What the model's outputs lose where this weight is coded as each of `PROBES`.
         """
-        at_probe = self.errors[CHOICES.index(PROBE)] or 1.0
+        probed = np.array([self.errors[CHOICES.index(each)] or 1.0 for each in PROBES])
+        factors = np.maximum(np.array(lost), TINY) / probed
+        errors = np.array(self.errors)
+        spread = np.interp(np.log(np.maximum(errors, TINY)), np.log(probed), np.log(factors))
         # A weight that costs nothing is still not cut into vectors that do not fit it.
-        costs = (error if error == inf else lost * error / at_probe for error in self.errors)
-        return [Option(*pair) for pair in zip(self.nbytes, costs, strict=True)]
+        costs = np.where(np.isinf(errors), inf, np.exp(spread) * errors)
+        return [Option(*pair) for pair in zip(self.nbytes, costs.tolist(), strict=True)]
 
 
 def problem_of(layer: Layer, inputs: InputStatistics) -> Problem | None:
