@@ -27,3 +27,8 @@ def workplace(tmp_path, monkeypatch, models):
     (tmp_path / "model.onnx").write_bytes(mlp.source(tmp_path))
     np.savez("samples.npz", x=np.concatenate([feed["x"] for feed in mlp.feeds]))
     return tmp_path
+
+
+def pytest_collection_modifyitems(items):
+    """Begin with what takes longest, so that no worker is left alone with it at the end."""
+    items.sort(key=lambda item: not item.path.name.startswith("test_readme"))

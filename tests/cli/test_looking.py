@@ -114,15 +114,17 @@ def test_bench(call):
 
 
 def test_the_help_costs_little():
-    def spent():
+    def spent(*command):
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        done = subprocess.run([*MAIN, "--help"], capture_output=True, text=True, check=True)
-        assert "cluster" in done.stdout
+        subprocess.run(command, capture_output=True, text=True, check=True)
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         return after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
 
-    # Neighbours on the machine make CPU time longer, never shorter.
-    assert any(spent() < 1.0 for _ in range(6))
+    # What every command needs; how long that takes is the machine's affair.
+    needed = (sys.executable, "-c", "import click, ml_dtypes, onnx, pydantic, rich.console")
+    # Neighbours make CPU time longer, never shorter.
+    shortest = min(spent(*needed) for _ in range(3))
+    assert any(spent(*MAIN, "--help") < 4.5 * shortest for _ in range(6))
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

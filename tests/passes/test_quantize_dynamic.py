@@ -38,7 +38,7 @@ def test_standard_operators_become_one(tmp_path):
     assert fused_operators(result, tmp_path) == {"DynamicQuantizeMatMul": 2, "Tanh": 1}
     for each in verdicts.values():
         assert each.reason == "int8, computed with integers, activations rounded as they come"
-    assert snr(run(proto, ROWS), run(result, ROWS)) > 35
+    assert snr(run(proto, ROWS), run(result, ROWS)) > 33
     assert apart(run(result, ROWS), run(result, ROWS, optimize=False)) < 1e-5
 
 
@@ -58,15 +58,16 @@ def test_products_of_one_tensor_round_it_once(tmp_path, names):
 @pytest.mark.parametrize("transposed", [0, 1])
 @pytest.mark.parametrize("shape", [None, (48,), (1,), (4, 48), (4, 1)])
 def test_a_gemm_where_a_profile_has_it(monkeypatch, transposed, shape):
-    monkeypatch.setitem(PROFILES, "cpu", Profile(frozenset(), dynamic=frozenset({"Gemm"})))
+    own = Profile(frozenset(), largest_code=63, dynamic=frozenset({"Gemm"}))
+    monkeypatch.setitem(PROFILES, "generic", own)
     w = weight(48, 64) if transposed else matrix(64, 48)
     tensors = {"w": w} if shape is None else {"w": w, "b": numbers(*shape)}
     body = f"y = Gemm <transB = {transposed}> (x, w{'' if shape is None else ', b'})"
     proto = model(body, "(float[4,64] x) => (float[4,48] y)", **tensors)
-    result, _ = quantized(proto, FLAT, mode="dynamic")
+    result, _ = quantized(proto, FLAT, mode="dynamic", profile="generic")
     counts = operators(result)
     assert (counts["MatMulInteger"], counts["Gemm"]) == (1, 0)
-    assert snr(run(proto, FLAT), run(result, FLAT)) > 40
+    assert snr(run(proto, FLAT), run(result, FLAT)) > 36
     assert apart(run(result, FLAT), run(result, FLAT, optimize=False)) < 1e-5
 
 

@@ -64,7 +64,8 @@ def test_folded_at_load(tmp_path, op, shape, axis, kind, form):  # noqa: PLR0917
 @pytest.mark.parametrize("zero", [False, True])
 def test_dequantized_for_every_operator(tmp_path, op, shape, form, axis, kind, zero):  # noqa: PLR0917
     store = make_affine(kind, shape, 21, form, axis=axis, block_size=16, zero=zero)
-    data = assert_decodes(store, op, error=0.02)
+    # MatMulNBits may round what it multiplies, by what the processor has.
+    data = assert_decodes(store, op, error=0.03)
     _, feed = read_by(op, store)
     run(data, feed, optimized_path=tmp_path / "optimized.onnx")
     is_fused = "DequantizeLinear" not in operators(tmp_path / "optimized.onnx")
@@ -75,6 +76,8 @@ def quantized_layer(op="Gemm"):
     """Return a model with int8 activations around one layer, and its weight's and bias's store."""
     shape = (8, 16) if op == "Gemm" else (8, 4, 3, 3)
     weight = make_affine("int8", shape, 21, "channels")
+    # Processors without VNNI add two products of 8 bits up in 16, which larger ones overflow.
+    weight = replace(weight, codes=weight.codes // 2)
     if op == "Gemm":
         # Without a zero point ONNX Runtime has no integer kernel for it.
         weight = replace(weight, zero_point=np.zeros(8, np.int8))
