@@ -13,7 +13,7 @@ import pytest
 from onnxcomp.pipeline import available_passes, parse_recipe
 
 ROOT = Path(__file__).parents[1]
-FEW = 40
+FEW = 25
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 

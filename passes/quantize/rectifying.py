@@ -41,7 +41,7 @@ def write_maxima(model: Model, placement: Placement) -> None:
                 if reader.op == "Relu" and (id(output) in given or not _is_rounded(output)):
                     zero = np.zeros((), layer.weight.dtype)
                     reader.op = "Max"
-                    reader.inputs = [*reader.inputs, Constant(f"{output.name}.zero", zero)]
+                    reader.inputs = [*reader.inputs, Constant(f"{output.name}.least", zero)]
 
 
 def _is_rounded(tensor: gs.Tensor) -> bool:

@@ -1,6 +1,7 @@
 """Matrix products whose activations are rounded as they come."""
 
 import numpy as np
+import onnx
 import pytest
 from quantizing import (
     apart,
@@ -134,3 +135,16 @@ def test_nothing_to_do_changes_nothing():
     result, verdicts = quantized(proto, mode="dynamic")
     assert not verdicts
     assert result == model_bytes(load_model(proto))
+
+
+def test_a_product_behind_a_relu_that_static_rewrote():
+    # Both name something after the Relu's output.
+    body = "a = Gemm <transB = 1> (x, w)  r = Relu(a)  y = MatMul(r, v)"
+    tensors = {"w": weight(48, 64), "v": matrix(48, 64)}
+    proto = model(body, "(float[4,64] x) => (float[4,64] y)", **tensors)
+    static, _ = quantized(proto, FLAT, mode="static", exclude=("v",), keep_float="0")
+    assert operators(static)["Max"] == 1
+    both, verdicts = quantized(onnx.load_from_string(static), FLAT, mode="dynamic", include=("v",))
+    assert verdicts["v"].verdict == "changed"
+    assert operators(both)["MatMulInteger"] == 1
+    assert snr(run(proto, FLAT), run(both, FLAT)) > 25
