@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 from onnxcomp.api.settings import Limits, Settings
 from onnxcomp.report import Record
+from onnxcomp.runtime.comparison import largest_disagreement
 
 if TYPE_CHECKING:
     from onnxcomp.benchmarking import Benchmark
@@ -89,8 +90,8 @@ def _doubt(metric: Metric, allowed: float) -> str:
 
 def _disagreement(validation: Validation, allowed: float) -> Floor:
     """Return the floor of the output whose rows agree least with the original's."""
-    known = [each.agreement for each in validation.outputs if each.agreement is not None]
-    if not known:
+    measured = largest_disagreement(validation.outputs)
+    if measured is None:
         return Floor(
             option="max_drop",
             verdict="missed",
@@ -98,7 +99,6 @@ def _disagreement(validation: Validation, allowed: float) -> Floor:
             allowed=allowed,
             text="no output has rows that could agree; give a metric by evaluate, or min_snr",
         )
-    measured = 1 - min(known)
     return Floor(
         option="max_drop",
         verdict="missed" if measured > allowed else "held",

@@ -49,9 +49,9 @@ def compress_command() -> click.Command:
         """Find the passes that make a model as small or as fast as a floor allows, and apply them.
 
         Pipelines are tried until the time is up; what was finished is kept in a cache, from which
-        the next search goes on. The floor is on samples that no pass sees: the metric, or without
-        one the rows of the outputs that agree, may drop by 1 % unless told otherwise. Interrupted,
-        it writes the best so far. Exits 3, and writes nothing, where nothing is better.
+        the next search goes on. The metric, or without one the rows of the outputs that agree on
+        samples that no pass sees, may drop by 1 % unless told otherwise. Interrupted, it writes
+        the best so far. Exits 3, and writes nothing, where nothing is better.
         """
         check_folder(given["output"])
         found = _searched(search_pipeline, given)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from itertools import chain
 from math import isfinite
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -13,6 +14,7 @@ from onnxcomp.benchmarking import Benchmark
 from onnxcomp.report.environment import Environment
 from onnxcomp.report.frozen import Record
 from onnxcomp.report.graph_changes import GraphChange
+from onnxcomp.runtime.comparison import largest_disagreement
 from onnxcomp.validation import Metric, Validation
 from onnxcomp.verdicts import Verdict
 
@@ -184,13 +186,7 @@ class Report(Record):
         """By how much the metric dropped; without one, the share of rows that disagree."""
         if self.metric is not None:
             return self.metric.drop
-        known = [
-            output.agreement
-            for each in self.validation
-            for output in each.outputs
-            if output.agreement is not None
-        ]
-        return 1 - min(known) if known else None
+        return largest_disagreement(chain.from_iterable(each.outputs for each in self.validation))
 
     @property
     def worst_snr_db(self) -> float | None:

@@ -71,6 +71,12 @@ def worst_snr_db(outputs: Iterable[OutputComparison]) -> float | None:
     return min(known, default=None)
 
 
+def largest_disagreement(outputs: Iterable[OutputComparison]) -> float | None:
+    """Return the largest share of an output's rows that disagree; None where none has rows."""
+    known = [output.agreement for output in outputs if output.agreement is not None]
+    return 1 - min(known) if known else None
+
+
 class OutputSums:
     """Running sums over the feeds for one output; memory does not grow with their number.
 

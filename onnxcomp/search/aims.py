@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from math import inf, sqrt
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, get_args
 
 from pydantic import Field
 
@@ -16,7 +16,9 @@ NO_SLOWER = 1.02
 """Most latency ratio of a result that is to be small: noise of the measurement, and no more."""
 
 
-GOALS = ("size", "speed", "balanced")
+Goal = Literal["size", "speed", "balanced"]
+
+GOALS: tuple[Goal, ...] = get_args(Goal)
 
 
 class Aim(Options):
@@ -25,7 +27,7 @@ class Aim(Options):
     name: ClassVar[str] = "search"
 
     goal: Annotated[
-        Literal["size", "speed", "balanced"],
+        Goal,
         Field(
             description="The smallest file that is no slower; the fastest that is no larger; or "
             "the least product of both ratios."

@@ -39,7 +39,7 @@ def search_pipeline(
 ) -> Found:
     """Find the pipeline whose result is best of those that keep the floor.
 
-    One sample of five is kept from the passes; results are compared on those. Passes see 64 of the
+    One sample of five is kept from the passes; outputs are compared on those. Passes see 64 of the
     others unless ``settings`` say otherwise. Without a floor in
     ``settings``, the metric, or the rows of the outputs that agree, may drop by 1 %. What was
     finished before the search ends, by time, by an interrupt or with the machine, is in the cache,

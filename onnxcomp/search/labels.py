@@ -52,7 +52,10 @@ class Accuracy:
             raise DataError(
                 f"{self.labels}: {len(labels)} labels for {samples.count} samples; give one each"
             )
-        wanted = labels[: samples.count][HELD_OUT - 1 :: HELD_OUT]
+        # What is held out are whole batches, where the model fixes their size.
+        units = labels[: samples.count // samples.least * samples.least]
+        units = units.reshape(-1, samples.least, *labels.shape[1:])[HELD_OUT - 1 :: HELD_OUT]
+        wanted = units.reshape(-1, *labels.shape[1:])
         found = [_classes(predict(feed)) for feed in samples.parted(HELD_OUT)[1].batched(BATCH)]
         given = np.concatenate(found)
         if given.shape != wanted.shape:

@@ -119,16 +119,16 @@ def trying(
         end: When whatever still runs is ended, on the monotonic clock.
         told: Told of each trial when it is finished.
     """
-    own = ThreadPoolExecutor(jobs) if executor is None else None
+    pool = ThreadPoolExecutor(jobs) if executor is None else executor
     with TemporaryDirectory(prefix="onnxcomp-") as folder:
         running = Path(folder, "running")
         running.mkdir()
         try:
-            yield Trying(task, own or executor, running, end, told)  # type: ignore[arg-type]
+            yield Trying(task, pool, running, end, told)
         finally:
             running.rmdir()
-            if own is not None:
-                own.shutdown(cancel_futures=True)
+            if executor is None:
+                pool.shutdown(cancel_futures=True)
 
 
 def _result(future: Future[Trial] | None, job: Job) -> Trial:

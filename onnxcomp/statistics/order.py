@@ -41,6 +41,11 @@ class Order:
             found.setdefault(min(depths), []).append(layer)
         return dict(sorted(found.items()))
 
+    def last(self) -> list[Layer]:
+        """Return the layers of the last level: what they lose, no later one can make up for."""
+        levels = list(self.levels().values())
+        return levels[-1] if levels else []
+
     def recurring(self) -> list[Layer]:
         """Return the layers that depend on themselves, by a later use or by recurrence."""
         return [

@@ -80,9 +80,14 @@ class Allotment:
         name = json.dumps(["allotment", setting, [weight.name for weight in weights]])
         measured = context.recall(name, lambda: _measured(model, weights, code, context))
         self._curves = [Curve(tuple(sizes), tuple(errors)) for sizes, errors, _ in measured]
+        of_weights = {id(weight.tensor) for weight in weights}
+        known = [
+            each for each in layers(model) if each.uses and id(each.weight.tensor) in of_weights
+        ]
+        last = {id(layer.weight.tensor) for layer in Order(model, known).last()}
         shares = [
-            1.0 if is_last or context.samples is None else LEFT
-            for is_last in _are_last(model, weights)
+            1.0 if id(weight.tensor) in last or context.samples is None else LEFT
+            for weight in weights
         ]
         self._losses = [
             [share * each for each in lost]
@@ -109,15 +114,6 @@ class Allotment:
             id(weight.tensor): CHOICES[place]
             for weight, place in zip(self.weights, chosen, strict=True)
         }
-
-
-def _are_last(model: Model, weights: Sequence[Weight]) -> list[bool]:
-    """Tell which weights are of layers that no other comes after."""
-    found = {id(layer.weight.tensor): layer for layer in layers(model)}
-    chosen = [found[id(weight.tensor)] for weight in weights]
-    levels = Order(model, [layer for layer in chosen if layer.uses]).levels()
-    last = levels[max(levels)] if levels else []
-    return [any(layer is each for each in last) for layer in chosen]
 
 
 def _measured(

@@ -84,7 +84,9 @@ def by_sensitivity(
         measured = output_errors(model, changes, unseen, context.part(0.6, 1).progress)
         losses = np.reshape(measured, errors.shape)
     costs = _costs(shares, curves, probed, _factors(losses, errors))
-    sizes, last = np.array([weight.size for weight in weights]), _are_last(model, chosen)
+    sizes = np.array([weight.size for weight in weights])
+    ends = {id(layer) for layer in Order(model, [each for each in chosen if each.uses]).last()}
+    last = np.array([id(layer) in ends for layer in chosen])
     allotted = _allotted(sizes, shares, costs, sparsity)
     if np.sum((sizes * allotted)[last]) > sparsity * np.sum(sizes[last]):
         for part in (last, ~last):
@@ -104,13 +106,6 @@ def _allotted(
     places = allocate(options, budget)
     assert places is not None  # noqa: S101 - the share that was asked for fits
     return np.array([shares[place] for place in places])
-
-
-def _are_last(model: Model, chosen: Sequence[Layer]) -> NDArray[np.bool_]:
-    """Return which layers no other comes after, shape (layers,)."""
-    levels = Order(model, [layer for layer in chosen if layer.uses]).levels()
-    last = levels[max(levels)] if levels else []
-    return np.array([any(layer is each for each in last) for layer in chosen], bool)
 
 
 def _factors(losses: Floats, errors: Floats) -> Floats:
