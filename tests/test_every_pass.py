@@ -4,6 +4,7 @@ import pytest
 
 from onnxcomp.pipeline import available_passes
 from onnxcomp.testing import checks, small_models
+from onnxcomp.testing.process_checks import check_threads_of
 from passes import Cluster, Factorize, Prune, PruneChannels, Quantize
 
 # What some take by default is decided by timing, so that two runs need not give the same bytes;
@@ -51,6 +52,8 @@ TOGETHER = [
 ]
 FORM_CHECKS = [(place, check) for place, form in enumerate(FORMS) for check in checks(form, FEWER)]
 FORM_CHECKS += TOGETHER
+# Of all forms at once, which takes less time.
+FORM_CHECKS = [each for each in FORM_CHECKS if "threads" not in str(each[1])]
 
 
 @pytest.mark.parametrize("check", EVERY_CHECK, ids=str)
@@ -63,3 +66,7 @@ def test_every_pass(check, tmp_path):
 )
 def test_forms_of_passes(check, tmp_path):
     check(tmp_path)
+
+
+def test_forms_with_threads(tmp_path):
+    check_threads_of((*FORMS, Prune()), tmp_path)

@@ -63,7 +63,8 @@ class Feedback:
 
     Args:
         damped: A damped second moment of what the weights multiply, shape (inputs, inputs).
-        width: Neighbouring columns that are rounded together.
+        width: Neighbouring columns that keep together in this order, so that they can be rounded
+            together.
 
     Raises:
         np.linalg.LinAlgError: The second moment stays singular however much it is damped.
@@ -82,7 +83,11 @@ class Feedback:
         return self._order
 
     def round(
-        self, weights: Floats, rounded: Round, support: NDArray[np.bool_] | None = None
+        self,
+        weights: Floats,
+        rounded: Round,
+        support: NDArray[np.bool_] | None = None,
+        width: int | None = None,
     ) -> Singles:
         """Return weights rounded, shape (outputs, inputs).
 
@@ -91,8 +96,10 @@ class Feedback:
             rounded: Rounds a few columns.
             support: Which weights may differ from zero, likewise; None for all. What is left of
                 the others is error that those to come make up for.
+            width: Neighbouring columns that are rounded together, a divisor of those that keep
+                together; None for all of these.
         """
-        width, factor = self._width, self._factor
+        width, factor = width or self._width, self._factor
         left = np.ascontiguousarray(weights.T[self._order], np.float32)
         result = np.empty_like(left)
         stays = None if support is None else support.T[self._order]
@@ -103,7 +110,8 @@ class Feedback:
             errors = np.empty_like(block)
             for place in range(0, len(block), width):
                 part, later = slice(place, place + width), slice(place + width, None)
-                metric = np.linalg.inv(upper[part, part]).T
+                own = upper[part, part]
+                metric = np.linalg.inv(own).T if width > 1 else np.reciprocal(own)
                 done = rounded(block[part], metric)
                 if stays is not None:
                     done = np.where(stays[start:stop][part], done, np.float32(0))

@@ -97,8 +97,11 @@ def find_provider(name: str) -> Provider:
     Raises:
         ProviderError: No provider of that name is installed here.
     """
-    installed = installed_providers()
     wanted = _FULL_NAMES.get(name.lower(), name).lower()
+    if wanted == CPU.lower():
+        # It is always there, and to look for plug-ins takes longer than to open a small model.
+        return Provider(CPU)
+    installed = installed_providers()
     for provider in installed:
         if provider.name.lower() == wanted or provider.short_name == wanted:
             return provider

@@ -15,6 +15,9 @@ from onnxcomp.runtime.values import Array
 
 Feed = dict[str, Array]
 
+MOST_HELD_BYTES = 1 << 27
+"""Samples that take more than this are read from their files whenever they are needed."""
+
 
 @dataclass(frozen=True)
 class Samples:
@@ -47,6 +50,21 @@ class Samples:
     def batched(self, most: int) -> "Samples":
         """Return the same samples, at most ``most`` in a feed where the model leaves that open."""
         return replace(self, batch=max(self.least, min(most, self.batch)))
+
+    def held(self) -> "Samples":
+        """Return the same samples, in memory where they take little; others as they are.
+
+        Passes run a model over them dozens of times, and files want to be unpacked each time.
+        """
+        units: list[Feed] = []
+        total = 0
+        for unit in self.read(self.least):
+            units.append(unit)
+            total += sum(np.asarray(array).nbytes for array in unit.values())
+            if total > MOST_HELD_BYTES:
+                return self
+        read = partial(_read_part, lambda _: units, self.least, [True] * len(units))
+        return replace(self, read=read)
 
     def parted(self, every: int) -> "tuple[Samples, Samples]":
         """Return all samples but one of every so many, and these.

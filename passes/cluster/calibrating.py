@@ -18,7 +18,7 @@ from onnxcomp.statistics import layers
 from passes.cluster.refining import refine
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping
+    from collections.abc import Callable
 
     from numpy.typing import NDArray
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from onnxcomp.statistics import InputStatistics, Layer
     from onnxcomp.verdicts import Verdict
     from passes.cluster.coding import Coding
+    from passes.cluster.run import Run
 
     Code = Callable[[Weight, NDArray[Any]], Coding]
     """Codes values of a weight without data."""
@@ -47,15 +48,15 @@ class Calibration:
 
     Args:
         code: Codes values of a weight without data.
-        tables: What decodings share, and the file has by now; by function.
+        run: What was coded.
         sequential: Whether each layer is repaired for what those before now give.
     """
 
     code: Code
-    tables: Mapping[str, Collection[tuple[object, ...]]]
+    run: Run
     sequential: bool
 
-    def run(self, model: Model, original: Model, found: Verdicts, context: Context) -> None:
+    def apply(self, model: Model, original: Model, found: Verdicts, context: Context) -> None:
         """Repair every weight that was clustered with an error, and update its verdict.
 
         The verdict on one whose layer cannot be observed says why.
@@ -99,8 +100,9 @@ class Calibration:
         weight = layer.weight
         if inputs.fit is None:
             return _without_data(verdict, "no sample runs its layer")
-        refined = refine(layer, values, inputs, lambda each: self.code(weight, each))
-        present = self.tables[weight.function]
+        plain = self.run.coded.pop(id(weight.tensor)).coding
+        refined = refine(layer, values, inputs, plain, lambda each: self.code(weight, each))
+        present = self.run.tables[weight.function]
         before = store_of(weight.tensor)
         store = refined.coding.store(values, weight.opset, present)
         assert before is not None  # noqa: S101 - it was clustered

@@ -9,12 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from onnxcomp.allocation import allocate
-from onnxcomp.recovery import (
-    Feedback,
-    Problem,
-    output_errors,
-    support_of,
-)
+from onnxcomp.recovery import output_errors, support_of
 from onnxcomp.statistics import (
     InputStatistics,
     Order,
@@ -24,7 +19,15 @@ from onnxcomp.statistics import (
     walk,
     watch_inputs,
 )
-from passes.cluster.curves import CHOICES, PROBES, Choice, Curve, curve_of, problem_of
+from passes.cluster.curves import (
+    CHOICES,
+    PROBES,
+    Choice,
+    Curve,
+    curve_of,
+    feedbacks_of,
+    problem_of,
+)
 from passes.cluster.recoding import Grid
 
 if TYPE_CHECKING:
@@ -34,6 +37,7 @@ if TYPE_CHECKING:
 
     from onnxcomp.graph import Model, Weight
     from onnxcomp.pipeline import Context
+    from onnxcomp.recovery import Feedback, Problem
     from onnxcomp.statistics import Layer
     from passes.cluster.coding import Coding
 
@@ -128,11 +132,11 @@ def _measured(
     with one_thread():
         for place, (layer, observed) in enumerate(zip(chosen, inputs, strict=True)):
             problem = problem_of(layer, observed)
-            curves.append(curve_of(layer.weight, problem, observed.held_out))
+            feedbacks = [] if problem is None else feedbacks_of(problem)
+            curves.append(curve_of(layer.weight, problem, feedbacks, observed.held_out))
             if context.samples is not None:
-                changes += [
-                    [(layer.weight.tensor, _probe(layer, problem, code, each))] for each in PROBES
-                ]
+                probes = [_probe(layer, problem, feedbacks, code, each) for each in PROBES]
+                changes += [[(layer.weight.tensor, probe)] for probe in probes]
             context.progress((place + 1) / len(chosen))
     losses = [tuple(curve.errors[CHOICES.index(each)] for each in PROBES) for curve in curves]
     if context.samples is not None:
@@ -168,12 +172,17 @@ def _inputs(model: Model, chosen: Sequence[Layer], context: Context) -> list[Inp
     return [InputStatistics() if known is None else known.of(layer) for layer in chosen]
 
 
-def _probe(layer: Layer, problem: Problem | None, code: Code, choice: Choice) -> NDArray[Any]:
+def _probe(
+    layer: Layer,
+    problem: Problem | None,
+    feedbacks: Sequence[Feedback],
+    code: Code,
+    choice: Choice,
+) -> NDArray[Any]:
     """Return a weight as it is when it is coded so."""
     values = layer.weight.load()
     coding = code(layer.weight, values, choice)
     if problem is not None:
         grid = Grid(coding, layer.form, values.dtype)
-        feedbacks = [Feedback(each) for each in problem.damped]
         coding = grid.recode(problem.weights, feedbacks, support_of(problem.weights))
     return coding.decoded(values)

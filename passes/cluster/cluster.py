@@ -28,7 +28,7 @@ from passes.cluster.coding import (
     common_codebook,
 )
 from passes.cluster.identical import share_identical
-from passes.cluster.run import Run
+from passes.cluster.run import Coded, Run
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -159,12 +159,10 @@ class Cluster(Pass):
             allotting = context.part(0, ALLOTTING_SHARE)
             found = self._cluster_within(limit, model, weights, run, allotting)
         calibration = Calibration(
-            lambda weight, values: self._coding(weight, values, run)[0],
-            run.tables,
-            self.sequential,
+            lambda weight, values: self._coding(weight, values, run)[0], run, self.sequential
         )
         begun = DATA_FREE_SHARE if limit is None else ALLOTTING_SHARE
-        calibration.run(model, original, found, context.part(begun, 1))
+        calibration.apply(model, original, found, context.part(begun, 1))
         context.progress(1.0)
         return [*verdicts, *skipped, *(found[id(weight.tensor)] for weight in weights)]
 
@@ -216,11 +214,11 @@ class Cluster(Pass):
         if not is_finite(values):
             return skip(weight, "holds NaN or infinity")
         try:
-            coding, how = self._coding(weight, values, run)
+            coded = self._coded(weight, values, run)
         except ValueError as error:
             return skip(weight, str(error))
         present = run.tables[weight.function]
-        store = coding.store(values, weight.opset, present)
+        store = coded.coding.store(values, weight.opset, present)
         before, after = weight.tensor.nbytes, store.added_bytes(present)
         if weight.size * weight.dtype.itemsize > FOLDING_LIMIT and not store.decodes_rows:
             return skip(weight, TOO_LARGE)
@@ -229,7 +227,7 @@ class Cluster(Pass):
         weight.tensor.values = StoreValues(store)
         present.update(store.tables)
         lost = relative_error(values, store.load())
-        return change(weight, how, before=before, after=after, error=lost)
+        return change(weight, coded.how, before=before, after=after, error=lost)
 
     def _unsuitable(self, weight: Weight) -> str | None:
         if weight.is_depthwise and not self.depthwise:
@@ -242,6 +240,14 @@ class Cluster(Pass):
         if weight.size * weight.dtype.itemsize > FOLDING_LIMIT and not only_rows:
             return TOO_LARGE
         return None
+
+    def _coded(self, weight: Weight, values: NDArray[Any], run: Run) -> Coded:
+        """Code a weight, unless it has been coded so before."""
+        key = id(weight.tensor)
+        choice, known = run.chosen.get(key), run.coded.get(key)
+        if known is None or known.choice != choice:
+            known = run.coded[key] = Coded(choice, *self._coding(weight, values, run))
+        return known
 
     def _coding(self, weight: Weight, values: NDArray[Any], run: Run) -> tuple[Coding, str]:
         """Code values of a weight at the bits that were chosen for it."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from math import inf
+from math import gcd, inf
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,7 +23,7 @@ from passes.cluster.kmeans import cluster_points
 from passes.cluster.vectors import assign_vectors, cluster_vectors
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
@@ -70,11 +70,19 @@ CHOICES = (
 )
 """Codings that are weighed up; vectors cost a larger codebook."""
 
+FINEST = Choice(5)
+"""The finest coding whose error is measured: of finer ones it follows the law of high resolution
+(Panter & Dite, "Quantization distortion in pulse-count modulation with nonuniform spacing of
+levels", 1951)."""
+
 POINTS = 1024
 """Groups of values from which codebooks are made that only tell an error."""
 
-ROWS = 512
+ROWS = 128
 """Outputs of a layer on which the error at each number of bits is measured."""
+
+VECTORS = 8192
+"""Vectors that a codebook is made of; from fewer it would look better than it is."""
 
 
 @dataclass(frozen=True)
@@ -117,40 +125,64 @@ def problem_of(layer: Layer, inputs: InputStatistics) -> Problem | None:
     return Problem.of(layer.form.to_matrices(layer.weight.load()), moments, shifts=False)
 
 
-def curve_of(weight: Weight, problem: Problem | None, held_out: HeldOut | None) -> Curve:
+def feedbacks_of(problem: Problem) -> list[Feedback]:
+    """Return what rounds each group's weights, one at a time or several: one order for all."""
+    together = gcd(problem.weights.shape[2], max(choice.width for choice in CHOICES))
+    return [Feedback(damped, together) for damped in problem.damped]
+
+
+def curve_of(
+    weight: Weight,
+    problem: Problem | None,
+    feedbacks: Sequence[Feedback],
+    held_out: HeldOut | None,
+) -> Curve:
     """Measure what a weight takes and costs, on held-out columns where there are some."""
     sizes = tuple(_stored_bytes(weight, choice) for choice in CHOICES)
     if problem is None:
         rows = np.moveaxis(weight.load(), weight.output_axis, 0)
         rows = rows.reshape(len(rows), -1)[:: max(1, len(rows) // (8 * ROWS))].astype(np.float64)
-        return Curve(sizes, tuple(_rounding_error(rows, choice) for choice in CHOICES))
+        return Curve(sizes, _errors(lambda choice: _rounding_error(rows, choice)))
     step = max(1, problem.weights.shape[1] // ROWS)
-    part = replace(problem, weights=problem.weights[:, ::step])
-    return Curve(sizes, _feedback_errors(part, held_out))
+    return Curve(sizes, _feedback_errors(problem, step, feedbacks, held_out))
 
 
-def _feedback_errors(problem: Problem, held_out: HeldOut | None) -> tuple[float, ...]:
-    """Return the error at each choice, on columns that the feedback has not seen if it can be."""
+def _feedback_errors(
+    whole: Problem, step: int, feedbacks: Sequence[Feedback], held_out: HeldOut | None
+) -> tuple[float, ...]:
+    """Return the error at each choice, on columns that the feedback has not seen if it can be.
+
+    Codebooks are those of all outputs, errors those of one of every ``step``.
+    """
+    problem = replace(whole, weights=whole.weights[:, ::step])
     none = np.zeros(problem.weights.shape[:2])
     support = support_of(problem.weights)
-    feedbacks: dict[int, list[Feedback]] = {}
-    errors = []
-    for choice in CHOICES:
+
+    def measure(choice: Choice) -> float:
         width = choice.width
         if problem.weights.shape[2] % width:
-            errors.append(inf)
-            continue
-        if width not in feedbacks:
-            feedbacks[width] = [Feedback(damped, width) for damped in problem.damped]
-        scale, rounded = _grid(problem.weights, choice)
+            return inf
+        scales, rounded = _grid(whole.weights, choice)
+        scale = scales[:, ::step]
         stays = [None] * len(none) if support is None or width > 1 else support
-        trios = zip(feedbacks[width], problem.weights / scale, stays, strict=True)
-        found = np.stack([each.round(scaled, rounded, stay) for each, scaled, stay in trios])
+        trios = zip(feedbacks, problem.weights / scale, stays, strict=True)
+        found = np.stack(
+            [each.round(scaled, rounded, stay, width) for each, scaled, stay in trios]
+        )
         if held_out is None:
-            errors.append(problem.error(found * scale))
-        else:
-            errors.append(held_out_error(problem.weights, found * scale, none, held_out))
-    return tuple(errors)
+            return problem.error(found * scale)
+        return held_out_error(problem.weights, found * scale, none, held_out)
+
+    return _errors(measure)
+
+
+def _errors(measure: Callable[[Choice], float]) -> tuple[float, ...]:
+    """Return the error at each choice, measured up to `FINEST`; every further bit quarters it."""
+    known = {choice: measure(choice) for choice in CHOICES if choice.bits <= FINEST.bits}
+    return tuple(
+        known[choice] if choice in known else known[FINEST] / 4 ** (choice.bits - FINEST.bits)
+        for choice in CHOICES
+    )
 
 
 def _rounding_error(rows: Floats, choice: Choice) -> float:
@@ -168,6 +200,7 @@ def _grid(weights: Floats, choice: Choice) -> tuple[Floats, Round]:
     scale = np.where(scale > 0, scale, 1.0)
     if choice.width > 1:
         vectors = (weights / scale).reshape(-1, choice.width)
+        vectors = vectors[:: max(1, len(vectors) // VECTORS)]
         book = cluster_vectors(vectors, choice.entries)
         return (
             scale,

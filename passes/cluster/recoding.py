@@ -86,7 +86,7 @@ class Grid:
         trios = zip(target, feedbacks, stays, strict=True)
         rounded = np.stack(
             [
-                feedback.round(matrix, self._rounding(group), stay)
+                feedback.round(matrix, self._rounding(group), stay, self.width)
                 for group, (matrix, feedback, stay) in enumerate(trios)
             ]
         )

@@ -36,7 +36,9 @@ class Refined:
     how: str
 
 
-def refine(layer: Layer, values: NDArray[Any], inputs: InputStatistics, code: Code) -> Refined:
+def refine(
+    layer: Layer, values: NDArray[Any], inputs: InputStatistics, plain: Coding, code: Code
+) -> Refined:
     """Code a weight for the columns that its layer gets.
 
     Tried are the nearest codes, error feedback from the weight itself, and error feedback from
@@ -48,7 +50,8 @@ def refine(layer: Layer, values: NDArray[Any], inputs: InputStatistics, code: Co
         layer: The layer.
         values: The original's weight.
         inputs: Statistics of what the layer multiplies, and perhaps of what the original does.
-        code: Codes a tensor without data.
+        plain: The original's weight, coded without data.
+        code: Codes a tensor so.
     """
     moments = inputs.fit
     weights = layer.form.to_matrices(values)
@@ -57,16 +60,21 @@ def refine(layer: Layer, values: NDArray[Any], inputs: InputStatistics, code: Co
     problem = Problem.of(weights, moments, shifts=shifts)
     made = (
         ((coding, how), layer.form.to_matrices(coding.decoded(values)))
-        for coding, how in _candidates(layer, values, problem, code, paired=moments.paired)
+        for coding, how in _candidates(layer, values, problem, plain, code, paired=moments.paired)
     )
     (coding, how), shift = best_repair(problem, made, inputs.held_out)
     return Refined(coding, shift, how)
 
 
 def _candidates(
-    layer: Layer, values: NDArray[Any], problem: Problem, code: Code, *, paired: bool
+    layer: Layer,
+    values: NDArray[Any],
+    problem: Problem,
+    plain: Coding,
+    code: Code,
+    *,
+    paired: bool,
 ) -> Iterator[tuple[Coding, str]]:
-    plain = code(values)
     yield plain, "nearest codes"
     grid = Grid(plain, layer.form, values.dtype)
     if grid.width is None:

@@ -392,5 +392,9 @@ def test_a_mean_is_corrected_only_where_that_helps_on_unseen_columns(models, sig
     inputs.moments.add(columns)
     inputs.held_out.add(sign * columns[:, :200], None, random)
     values = layer.weight.load()
-    refined = refine(layer, values, inputs, lambda each: code_tensor(each, 4, "float32"))
+
+    def code(each):
+        return code_tensor(each, 4, "float32")
+
+    refined = refine(layer, values, inputs, code(values), code)
     assert refined.shift.any() == (sign > 0)

@@ -317,6 +317,22 @@ def test_samples_in_parts():
     assert rest.spread(19) is rest
 
 
+def test_small_samples_are_read_once(tmp_path):
+    file = tmp_path / "samples.npz"
+    np.savez(file, x=np.arange(10 * 3, dtype=np.float32).reshape(10, 3))
+    samples = read_samples(file, [X]).spread(5)
+    held = samples.held()
+    file.unlink()
+    assert [feed["x"][0, 0] / 3 for feed in held.batched(1)] == [0, 2, 4, 6, 8]
+    assert sizes(held.batched(3)) == [3, 2]
+
+
+def test_large_samples_stay_where_they_are(monkeypatch):
+    monkeypatch.setattr("onnxcomp.runtime.samples.MOST_HELD_BYTES", 100)
+    samples = read_samples({"x": np.zeros((10, 3), np.float32)}, [X])
+    assert samples.held() is samples
+
+
 def test_too_few_samples_to_hold_one_out():
     samples = read_samples({"x": np.zeros((4, 3), np.float32)}, [X])
     with pytest.raises(DataError, match="4 samples are too few to hold one of 5 out; give 5"):
