@@ -13,6 +13,7 @@ from pydantic import Field
 from onnxcomp.errors import OptionError
 from onnxcomp.graph import weights
 from onnxcomp.options import Options
+from onnxcomp.statistics import InputStatistics, walk, watch_inputs
 from onnxcomp.verdicts import Verdict
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
     from onnxcomp.graph import Model, Weight
     from onnxcomp.runtime import Samples
-    from onnxcomp.statistics import Statistics
+    from onnxcomp.statistics import Layer, Statistics
 
 
 class Stage(IntEnum):
@@ -63,6 +64,19 @@ class Context:
     def part(self, start: float, stop: float) -> Context:
         """Return the context of a part of the work: from one share of it to another."""
         return replace(self, progress=lambda share: self.progress(start + (stop - start) * share))
+
+    def inputs_of(self, model: Model, chosen: Sequence[Layer]) -> list[InputStatistics]:
+        """Return what some layers multiply their weights with: observed, or else as it is known.
+
+        Where neither samples nor statistics are there, nothing is known.
+        """
+        if self.samples is not None:
+            watches, inputs = watch_inputs(chosen)
+            walk((model,), watches, self.samples, self.progress)
+            return inputs
+        if self.statistics is not None:
+            return [self.statistics.of(layer) for layer in chosen]
+        return [InputStatistics() for _ in chosen]
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from onnxcomp.recovery.refits import (
     refit_scales,
     support_of,
 )
-from onnxcomp.recovery.sensitivity import output_errors
+from onnxcomp.recovery.sensitivity import output_costs, output_errors
 from onnxcomp.recovery.sequence import repair_at_once, repair_in_sequence, repair_layers
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "damp",
     "gain_and_shift",
     "held_out_error",
+    "output_costs",
     "output_errors",
     "refit_before_relu",
     "refit_codebook",

@@ -13,16 +13,20 @@ from onnxcomp.runtime import open_session
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from numpy.typing import NDArray
+    from numpy.typing import ArrayLike, NDArray
 
     from onnxcomp.graph import Constant, Model
     from onnxcomp.runtime import Feed, Samples, Session
 
-    Outputs = list[NDArray[np.float64]]
+    Floats = NDArray[np.float64]
+    Outputs = list[Floats]
     Change = Sequence[tuple[Constant, NDArray[Any]]]
 
 SAMPLES = 16
 """Samples, or complete feeds, that every change is run on at most."""
+
+TINY = 1e-30
+"""Instead of nothing, for logarithms."""
 
 LEAST_SAMPLES, ENOUGH_ROWS = 6, 256
 """So many do where their outputs have so many rows together."""
@@ -69,6 +73,34 @@ def output_errors(
         errors.append(_relative(wanted, run(plain | values)))
         progress((place + 1) / len(changes))
     return errors
+
+
+def output_costs(errors: ArrayLike, probed: ArrayLike, losses: ArrayLike) -> Floats:
+    """Return what the outputs lose at every error of a layer, from what they lose at a few.
+
+    What an error means is known where it was probed; in between it is interpolated, both on a
+    logarithmic scale, and beyond the ends it means what it does there. A layer that no sample
+    needs counts like the median one.
+
+    Args:
+        errors: Squared errors of each layer, shape (layers, choices); infinite for no choice.
+        probed: Those that were probed, ascending, shape (layers, probes).
+        losses: Squared errors of the outputs there, likewise.
+
+    Returns:
+        Shape (layers, choices).
+    """
+    wanted, known, lost = (np.asarray(each, np.float64) for each in (errors, probed, losses))
+    seen = (lost > 0) & (known > 0)
+    factors = np.divide(lost, known, where=seen, out=np.ones_like(lost))
+    for probe, of_probe in zip(factors.T, seen.T, strict=True):
+        probe[~of_probe] = np.median(probe[of_probe]) if of_probe.any() else 1.0
+    logs = [np.log(np.maximum(each, TINY)) for each in (wanted, known)]
+    spread = [
+        np.interp(*each) for each in zip(*logs, np.log(np.maximum(factors, TINY)), strict=True)
+    ]
+    costs: Floats = wanted * np.exp(np.reshape(spread, wanted.shape))
+    return costs
 
 
 def _run_until_enough(

@@ -8,11 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from onnxcomp.testing.model_checks import (
-    check_repeats,
-    check_result,
-    check_selection,
-)
+from onnxcomp.testing.model_checks import check_result, check_selection
 from onnxcomp.testing.models import small_models
 from onnxcomp.testing.option_checks import (
     check_bounds_are_kept,
@@ -47,7 +43,7 @@ CHECKS = (
 )
 """Called with a pass and an empty folder."""
 
-MODEL_CHECKS = (check_result, check_repeats, check_selection)
+MODEL_CHECKS = (check_result, check_selection)
 """Called with a pass, a model and an empty folder."""
 
 

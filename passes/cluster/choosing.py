@@ -3,22 +3,13 @@
 from __future__ import annotations
 
 import json
-from math import inf
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from onnxcomp.allocation import allocate
-from onnxcomp.recovery import output_errors, support_of
-from onnxcomp.statistics import (
-    InputStatistics,
-    Order,
-    held_out_samples,
-    layers,
-    one_thread,
-    walk,
-    watch_inputs,
-)
+from onnxcomp.allocation import Option, allocate
+from onnxcomp.recovery import output_costs, output_errors, support_of
+from onnxcomp.statistics import Order, held_out_samples, layers, one_thread
 from passes.cluster.curves import (
     CHOICES,
     PROBES,
@@ -83,7 +74,6 @@ class Allotment:
         self.weights = weights
         name = json.dumps(["allotment", setting, [weight.name for weight in weights]])
         measured = context.recall(name, lambda: _measured(model, weights, code, context))
-        self._curves = [Curve(tuple(sizes), tuple(errors)) for sizes, errors, _ in measured]
         of_weights = {id(weight.tensor) for weight in weights}
         known = [
             each for each in layers(model) if each.uses and id(each.weight.tensor) in of_weights
@@ -93,15 +83,15 @@ class Allotment:
             1.0 if id(weight.tensor) in last or context.samples is None else LEFT
             for weight in weights
         ]
-        self._losses = [
-            [share * each for each in lost]
-            for share, (_, _, lost) in zip(shares, measured, strict=True)
+        self._options = [
+            [Option(*pair) for pair in zip(sizes, np.multiply(costs, share).tolist(), strict=True)]
+            for share, (sizes, costs) in zip(shares, measured, strict=True)
         ]
 
     @property
     def least_bytes(self) -> int:
         """Bytes that all weights take at least."""
-        return sum(min(curve.nbytes) for curve in self._curves)
+        return sum(min(option.nbytes for option in options) for options in self._options)
 
     def choose(self, budget: int) -> dict[int, Choice]:
         """Choose a coding for each weight, by the identity of its constant.
@@ -109,10 +99,7 @@ class Allotment:
         Args:
             budget: Bytes that all of them may take, `least_bytes` or more.
         """
-        options = [
-            curve.options(lost) for curve, lost in zip(self._curves, self._losses, strict=True)
-        ]
-        chosen = allocate(options, budget)
+        chosen = allocate(self._options, budget)
         assert chosen is not None  # noqa: S101 - the least fits
         return {
             id(weight.tensor): CHOICES[place]
@@ -122,11 +109,11 @@ class Allotment:
 
 def _measured(
     model: Model, weights: Sequence[Weight], code: Code, context: Context
-) -> list[tuple[tuple[int, ...], tuple[float, ...], tuple[float, ...]]]:
-    """Return the bytes and errors of each weight at each choice, and what it means at `PROBES`."""
+) -> list[tuple[tuple[int, ...], tuple[float, ...]]]:
+    """Return the bytes of each weight at each choice, and what the model's outputs lose by it."""
     found = {id(layer.weight.tensor): layer for layer in layers(model)}
     chosen = [found[id(weight.tensor)] for weight in weights]
-    inputs = _inputs(model, chosen, context)
+    inputs = context.inputs_of(model, chosen)
     curves: list[Curve] = []
     changes = []
     with one_thread():
@@ -138,38 +125,16 @@ def _measured(
                 probes = [_probe(layer, problem, feedbacks, code, each) for each in PROBES]
                 changes += [[(layer.weight.tensor, probe)] for probe in probes]
             context.progress((place + 1) / len(chosen))
-    losses = [tuple(curve.errors[CHOICES.index(each)] for each in PROBES) for curve in curves]
+    probed = [[curve.errors[CHOICES.index(each)] for each in PROBES] for curve in curves]
+    losses = probed
     if context.samples is not None:
         unseen = held_out_samples(context.samples, SAMPLES)
         measured = output_errors(model, changes, unseen, context.progress)
-        by_probe = [
-            _with_unseen(measured[place :: len(PROBES)], [each[place] for each in losses])
-            for place in range(len(PROBES))
-        ]
-        losses = list(zip(*by_probe, strict=True))
-    return [(curve.nbytes, curve.errors, lost) for curve, lost in zip(curves, losses, strict=True)]
-
-
-def _with_unseen(losses: Sequence[float], errors: Sequence[float]) -> list[float]:
-    """Return losses of the model; a weight that no sample needs counts like the median one.
-
-    Args:
-        losses: What the model lost by each weight.
-        errors: The layers' own errors, by which that goes.
-    """
-    pairs = list(zip(losses, errors, strict=True))
-    ratios = [loss / error for loss, error in pairs if 0 < loss < inf and 0 < error < inf]
-    typical = float(np.median(ratios)) if ratios else 1.0
-    return [loss if loss > 0 else typical * error for loss, error in pairs]
-
-
-def _inputs(model: Model, chosen: Sequence[Layer], context: Context) -> list[InputStatistics]:
-    if context.samples is not None:
-        watches, inputs = watch_inputs(chosen)
-        walk((model,), watches, context.samples, context.progress)
-        return inputs
-    known = context.statistics
-    return [InputStatistics() if known is None else known.of(layer) for layer in chosen]
+        losses = np.reshape(measured, (-1, len(PROBES))).tolist()
+    costs = output_costs([curve.errors for curve in curves], probed, losses)
+    return [
+        (curve.nbytes, tuple(each)) for curve, each in zip(curves, costs.tolist(), strict=True)
+    ]
 
 
 def _probe(

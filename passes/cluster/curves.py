@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from onnxcomp.allocation import Option
 from onnxcomp.recovery import (
     Feedback,
     Problem,
@@ -55,9 +54,6 @@ class Choice:
 PROBES = (Choice(4), Choice(2))
 """The codings at which it is measured what a weight matters, the finer one first."""
 
-TINY = 1e-30
-"""Instead of nothing, for logarithms."""
-
 CHOICES = (
     Choice(2),
     Choice(2, 4),
@@ -97,23 +93,6 @@ class Curve:
 
     nbytes: tuple[int, ...]
     errors: tuple[float, ...]
-
-    def options(self, lost: Sequence[float]) -> list[Option]:
-        """Return the choices as the allocation takes them.
-
-        What an error of the layer means for the outputs is known at `PROBES`; between them it is
-        interpolated, both on a logarithmic scale.
-
-        Args:
-            lost: What the model's outputs lose where this weight is coded as each of `PROBES`.
-        """
-        probed = np.array([self.errors[CHOICES.index(each)] or 1.0 for each in PROBES])
-        factors = np.maximum(np.array(lost), TINY) / probed
-        errors = np.array(self.errors)
-        spread = np.interp(np.log(np.maximum(errors, TINY)), np.log(probed), np.log(factors))
-        # A weight that costs nothing is still not cut into vectors that do not fit it.
-        costs = np.where(np.isinf(errors), inf, np.exp(spread) * errors)
-        return [Option(*pair) for pair in zip(self.nbytes, costs.tolist(), strict=True)]
 
 
 def problem_of(layer: Layer, inputs: InputStatistics) -> Problem | None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from onnxcomp.recovery import Problem, takes_bias
-from onnxcomp.statistics import InputStatistics, one_thread, walk, watch_inputs
+from onnxcomp.statistics import one_thread
 from passes.factorize.kinds import PAIR, Choice, kinds_of, rank_within, ranks_of
 from passes.factorize.pieces import whole
 from passes.factorize.spectrum import Spectrum, tail
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from onnxcomp.graph import Model
     from onnxcomp.pipeline import Context
-    from onnxcomp.statistics import Layer
+    from onnxcomp.statistics import InputStatistics, Layer
     from passes.factorize.sites import Site
 
     Floats = NDArray[np.float64]
@@ -206,7 +206,7 @@ def survey(model: Model, subjects: Sequence[Subject], wish: Wish, context: Conte
     parts = list(_parts(observed))
     for number, part in enumerate(parts):
         told = context.part(number / len(parts), (number + 1) / len(parts))
-        inputs = _inputs(model, [layer for _, layer in part], told)
+        inputs = told.inputs_of(model, [layer for _, layer in part])
         with one_thread():
             for (site, layer), each in zip(part, inputs, strict=True):
                 found.add(site, wish, seconds_of(site, layer, each))
@@ -230,15 +230,6 @@ def seconds_of(site: Site, layer: Layer, inputs: InputStatistics) -> Sequence[Fl
     """Return damped second moments of what a layer multiplies, one for each group, or Nones."""
     problem = problem_of(site, layer, inputs)
     return [None] * site.form.matrices[0] if problem is None else problem.damped
-
-
-def _inputs(model: Model, chosen: Sequence[Layer], context: Context) -> list[InputStatistics]:
-    if context.samples is not None:
-        watches, inputs = watch_inputs(chosen)
-        walk((model,), watches, context.samples, context.progress)
-        return inputs
-    known = context.statistics
-    return [InputStatistics() if known is None else known.of(layer) for layer in chosen]
 
 
 def _parts(subjects: Sequence[Subject]) -> Iterator[list[Subject]]:

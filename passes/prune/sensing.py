@@ -8,16 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from onnxcomp.allocation import Option, allocate
-from onnxcomp.recovery import Problem, held_out_error, output_errors
-from onnxcomp.statistics import (
-    InputStatistics,
-    Order,
-    held_out_samples,
-    layers,
-    one_thread,
-    walk,
-    watch_inputs,
-)
+from onnxcomp.recovery import Problem, held_out_error, output_costs, output_errors
+from onnxcomp.statistics import Order, held_out_samples, layers, one_thread
 from passes.prune.masks import input_order, matrix_form
 from passes.prune.scoring import Sweep, magnitude_scores
 
@@ -28,7 +20,7 @@ if TYPE_CHECKING:
 
     from onnxcomp.graph import Model, Weight
     from onnxcomp.pipeline import Context
-    from onnxcomp.statistics import Layer
+    from onnxcomp.statistics import InputStatistics, Layer
     from passes.prune.masks import Pattern
 
     Floats = NDArray[np.float64]
@@ -68,7 +60,7 @@ def by_sensitivity(
     shares = sorted({*(share for share in SHARES if share < probed[-1]), *probed})
     found = {id(layer.weight.tensor): layer for layer in layers(model)}
     chosen = [found[id(weight.tensor)] for weight in weights]
-    inputs = _inputs(model, chosen, context.part(0, 0.2))
+    inputs = context.part(0, 0.2).inputs_of(model, chosen)
     curves, changes = [], []
     tried = () if context.samples is None else probed
     with one_thread():
@@ -83,7 +75,8 @@ def by_sensitivity(
         unseen = held_out_samples(context.samples, SAMPLES)
         measured = output_errors(model, changes, unseen, context.part(0.6, 1).progress)
         losses = np.reshape(measured, errors.shape)
-    costs = _costs(shares, curves, probed, _factors(losses, errors))
+    # More zeros never cost less.
+    costs = np.maximum.accumulate(output_costs(curves, errors, losses), axis=1)
     sizes = np.array([weight.size for weight in weights])
     ends = {id(layer) for layer in Order(model, [each for each in chosen if each.uses]).last()}
     last = np.array([id(layer) in ends for layer in chosen])
@@ -106,40 +99,6 @@ def _allotted(
     places = allocate(options, budget)
     assert places is not None  # noqa: S101 - the share that was asked for fits
     return np.array([shares[place] for place in places])
-
-
-def _factors(losses: Floats, errors: Floats) -> Floats:
-    """Return what a layer's error means for the model; where no sample needs it, the median.
-
-    Args:
-        losses: Of the model, shape (weights, probes).
-        errors: Of the layers, likewise.
-    """
-    known = (losses > 0) & (errors > 0)
-    factors = np.divide(losses, errors, where=known, out=np.ones_like(losses))
-    typical = float(np.median(factors[known])) if known.any() else 1.0
-    return np.where(known, factors, typical)
-
-
-def _costs(
-    shares: Sequence[float],
-    curves: Sequence[Sequence[float]],
-    probed: Sequence[float],
-    factors: Floats,
-) -> Floats:
-    """Return what the model loses at each share, shape (weights, shares); more cost no less."""
-    spread = [np.exp(np.interp(shares, probed, np.log(each))) for each in factors]
-    costs: Floats = np.maximum.accumulate(np.array(curves) * np.array(spread), axis=1)
-    return costs
-
-
-def _inputs(model: Model, chosen: Sequence[Layer], context: Context) -> list[InputStatistics]:
-    if context.samples is not None:
-        watches, inputs = watch_inputs(chosen)
-        walk((model,), watches, context.samples, context.progress)
-        return inputs
-    known = context.statistics
-    return [InputStatistics() if known is None else known.of(layer) for layer in chosen]
 
 
 def _sensed(

@@ -63,7 +63,7 @@ def assert_within(made, path, limit):
 
 
 SOURCES = {"mlp": ("x", 4, 32), "convnet": ("image", 2, 3, 8, 8)}
-LIMITS = {"mlp": (6600, 7500, 12000), "convnet": (11500, 17000)}
+LIMITS = {"mlp": (6600, 7500, 9000), "convnet": (11500, 14500)}
 
 
 @pytest.mark.parametrize("name", SOURCES)
@@ -150,7 +150,7 @@ def test_statistics_in_place_of_data(models, tmp_path, untimed):
 
 
 def test_the_same_bytes_again_and_from_the_recipe(untimed):
-    configured = Cluster(size_ratio=2)
+    configured = Cluster(size_ratio=3)
     (read,) = parse_recipe(json.loads(json.dumps(recipe([configured]))))
     assert read == configured
     feeds = feeds_for("x", 4, 40, count=6)
@@ -160,7 +160,7 @@ def test_the_same_bytes_again_and_from_the_recipe(untimed):
     ]
     assert made[0].to_bytes() == made[1].to_bytes() == made[2].to_bytes()
     (step,) = made[0].report.steps
-    assert step.options["size_ratio"] == 2
+    assert step.options["size_ratio"] == 3
 
 
 def test_vectors_are_weighed_up_too(tmp_path, untimed):

@@ -5,7 +5,7 @@ import pytest
 
 from onnxcomp import load_model
 from onnxcomp.graph import copy_model, model_bytes, weights
-from onnxcomp.recovery import output_errors
+from onnxcomp.recovery import output_costs, output_errors
 from onnxcomp.recovery.sensitivity import SAMPLES
 from onnxcomp.runtime import open_session, read_samples
 from onnxcomp.testing.small_model import parsed
@@ -223,3 +223,21 @@ def test_an_element_that_is_no_longer_finite_is_missed():
     (found,) = output_errors(model, changes, samples_of(model, [{"x": x}]))
     wanted = np.log(x.astype(np.float64))
     assert found == pytest.approx(np.square(wanted).mean() / np.var(wanted), rel=1e-4)
+
+
+def test_what_errors_mean_is_interpolated_between_probes():
+    errors = [
+        [0.0, 0.01, 0.1, 1.0, np.inf],
+        [0.0, 0.02, 0.2, 2.0, 4.0],
+        [0.0, 0.01, 0.1, 1.0, 2.0],
+    ]
+    probed = [[0.01, 1.0], [0.02, 2.0], [0.01, 1.0]]
+    losses = [[0.02, 8.0], [0.04, 16.0], [0.0, 0.0]]
+    costs = output_costs(errors, probed, losses)
+    # Factors of 2 and 8, and the root of both half-way; as much for a layer that nothing shows.
+    expected = [
+        [0.0, 0.02, 0.4, 8.0, np.inf],
+        [0.0, 0.04, 0.8, 16.0, 32.0],
+        [0.0, 0.02, 0.4, 8.0, 16.0],
+    ]
+    np.testing.assert_allclose(costs, expected)

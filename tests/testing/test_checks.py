@@ -162,7 +162,7 @@ FAULTS = {
     Undocumented: "undocumented-declaration: the docstring has no first line",
     Undescribed: "undescribed-options_are_described: option 'more' is not described",
     Shouting: "Shout it-declaration: 'Shout it' is no name of a command",
-    Restless: "restless-mlp-repeats: two runs give different bytes",
+    Restless: "restless-mlp-result: two runs give different bytes",
     Greedy: "greedy-mlp-selection: .* leaves the status at 'applied'",
     Forgetful: "forgetful-mlp-result: the metadata ",
     Silent: "silent-mlp-result: verdicts on ",
