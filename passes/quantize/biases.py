@@ -104,7 +104,7 @@ def _make_room(node: gs.Node, layer: Layer) -> None:
     if (least <= scale).all():
         return
     dtype = store.codes.dtype
-    # Twice the step is half the value to a float, which it holds as exactly.
+    # Floats stay as exact where steps are a power of two times as large.
     unit = scale if is_float(dtype) else 1.0
     powers = unit * 2.0 ** np.ceil(np.log2(np.maximum(least, SMALLEST_SCALE) / unit))
     larger = np.where(least <= scale, scale, powers).astype(np.float32)

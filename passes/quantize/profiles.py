@@ -134,6 +134,7 @@ PROFILES: Mapping[str, Profile] = {
         least_of_pictures=1,
         groups=True,
         activations=("int8", "uint8"),
+        # It has QuantizeLinear and DequantizeLinear of both.
         float8=OF_FLOAT8,
     ),
     "generic": Profile(

@@ -46,8 +46,8 @@ def full_plan(model: Model, chosen: Collection[int], profile: Profile) -> Plan:
         if id(layer.weight.tensor) in chosen
         and layer.uses
         and layer.weight.dtype == np.float32
-        and _has_kernel(layer.weight, profile)
         and all(_fuses(use, _outputs(layer), profile) for use in layer.uses)
+        and _has_kernel(layer.weight, profile)
     ]
     keys = {layer.key for layer in able if _gains(layer, profile)}
     islands = {

@@ -20,10 +20,14 @@ from quantizing import (
 
 from onnxcomp import load_model
 from onnxcomp.errors import OptionError
-from onnxcomp.graph import weights
+from onnxcomp.graph import copy_model, model_bytes, raise_opset, weights
 from passes import Quantize
 from passes.quantize.forms import FLOAT8
+from passes.quantize.grids import ActivationGrid
+from passes.quantize.inserting import insert
 from passes.quantize.profiles import PROFILES
+from passes.quantize.selecting import full_plan
+from passes.quantize.simulating import simulate
 
 PARTS = {"mode": "static", "keep_float": "0", "ranges": "minmax", "profile": "generic"}
 SAME = "Conv <pads = [1, 1, 1, 1]>"
@@ -100,6 +104,26 @@ def test_the_opset_that_names_the_type_and_the_checker():
             (named,) = node.attribute
             assert (named.name, named.i) == ("output_dtype", onnx.TensorProto.FLOAT8E4M3FN)
             assert len(node.input) == 2
+
+
+@pytest.mark.parametrize("kind", FLOAT8)
+def test_trials_of_ranges_round_as_the_result_will(kind):
+    model = load_model(CONVNET)
+    raise_opset(model, 21)
+    chosen = {id(each.tensor) for each in weights(model)}
+    plan = full_plan(model, chosen, PROFILES["generic"].computing(kind))
+    rounded, tried = copy_model(model), copy_model(model)
+    placement = plan.place(rounded)
+    grids = [ActivationGrid.between(-2, 3, FLOAT8[kind]) for _ in placement.tensors]
+    insert(placement, grids)
+    knobs = simulate(plan.place(tried), [3.0] * len(grids), [0] * len(grids), FLOAT8[kind])
+    assert apart(run(model_bytes(tried), IMAGES), run(CONVNET, IMAGES)) == 0
+    for knob, grid in zip(knobs, grids, strict=True):
+        for constant, value in knob.set_to(grid, None):
+            constant.values = value
+    wanted, found = (run(model_bytes(each), IMAGES) for each in (rounded, tried))
+    assert apart(wanted, found) == 0
+    assert snr(run(CONVNET, IMAGES), found) < 30
 
 
 @pytest.mark.parametrize("kind", FLOAT8)
