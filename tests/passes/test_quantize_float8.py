@@ -122,7 +122,7 @@ def test_trials_of_ranges_round_as_the_result_will(kind):
         for constant, value in knob.set_to(grid, None):
             constant.values = value
     wanted, found = (run(model_bytes(each), IMAGES) for each in (rounded, tried))
-    assert apart(wanted, found) == 0
+    assert snr(wanted, found) > 50
     assert snr(run(CONVNET, IMAGES), found) < 30
 
 
