@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from onnxcomp.graph import Constant, StoreValues, store_of
+from onnxcomp.runtime.dtypes import is_float
 from onnxcomp.statistics import layers
 from onnxcomp.stores import AffineStore
-from passes.quantize.grids import SMALLEST_SCALE
+from passes.quantize.grids import SMALLEST_SCALE, largest
+from passes.quantize.shielding import ROUNDED_UNASKED
 from passes.quantize.weight_grids import WeightGrid
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Iterator
 
     import onnx_graphsurgeon as gs
     from numpy.typing import NDArray
@@ -44,19 +46,44 @@ def round_biases(model: Model, keys: Collection[str], profile: Profile) -> None:
         keys: The layers.
         profile: Which operators need that.
     """
-    for layer in layers(model):
-        if layer.key not in keys:
-            continue
-        nodes = [
-            use.node
-            for use in layer.uses
-            if use.node.op in profile.integer_bias
-            and any(isinstance(each, Constant) for each in use.node.inputs[BIAS : BIAS + 1])
-        ]
+    for layer, nodes in _biased(model, keys, profile.integer_bias):
         for node in nodes:
             _make_room(node, layer)
         for node in nodes:
             _round(node, layer)
+
+
+def make_room(model: Model, keys: Collection[str]) -> None:
+    """Let the biases of layers that compute with floats of 8 bits fit in 32 bits.
+
+    Between DequantizeLinear and QuantizeLinear ONNX Runtime (WeightBiasQuantization) makes them
+    integers in the same steps, unasked, and those that do not fit come out wrong: at the scales of
+    E5M2, most.
+
+    Args:
+        model: The model, whose activations and weights are rounded.
+        keys: The layers.
+    """
+    for layer, nodes in _biased(model, keys, ROUNDED_UNASKED):
+        for node in nodes:
+            _make_room(node, layer)
+
+
+def _biased(
+    model: Model, keys: Collection[str], operators: Collection[str]
+) -> Iterator[tuple[Layer, list[gs.Node]]]:
+    """Yield layers with those of their operators, of these types, that add a constant bias."""
+    for layer in layers(model):
+        if layer.key in keys:
+            yield (
+                layer,
+                [
+                    use.node
+                    for use in layer.uses
+                    if use.node.op in operators
+                    and any(isinstance(each, Constant) for each in use.node.inputs[BIAS:][:1])
+                ],
+            )
 
 
 def _operands(node: gs.Node, layer: Layer) -> tuple[AffineStore, Floats, Floats, float]:
@@ -76,9 +103,13 @@ def _make_room(node: gs.Node, layer: Layer) -> None:
     least = np.abs(bias) / (activation * LARGEST)
     if (least <= scale).all():
         return
-    powers = 2.0 ** np.ceil(np.log2(np.maximum(least, SMALLEST_SCALE)))
+    dtype = store.codes.dtype
+    # Floats stay as exact where steps are a power of two times as large.
+    unit = scale if is_float(dtype) else 1.0
+    powers = unit * 2.0 ** np.ceil(np.log2(np.maximum(least, SMALLEST_SCALE) / unit))
     larger = np.where(least <= scale, scale, powers).astype(np.float32)
-    grid = WeightGrid(larger, store.axis, int(np.iinfo(store.codes.dtype).max))
+    floats = dtype if is_float(dtype) else None
+    grid = WeightGrid(larger, store.axis, int(largest(dtype)), floats=floats)
     codes = grid.codes(store.load()).astype(store.codes.dtype)
     layer.weight.tensor.values = StoreValues(replace(store, scale=larger, codes=codes))
 

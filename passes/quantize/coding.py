@@ -24,18 +24,23 @@ class Coding:
     """How the weights of a model are coded.
 
     Args:
-        kind: The element type of weights whose layers compute with floats.
-        name: What verdicts call it.
+        name: The type of weights whose layers compute with floats, by name.
+        float8: That of weights whose layers compute with floats of 8 bits.
         largest_code: Of those whose layers compute with integers, which are int8.
         block_size: Inputs of a block, for layers that multiply blocks; 0: a scale a channel.
         power_of_two: Whether scales are powers of two.
     """
 
-    kind: WeightType
     name: str
+    float8: str
     largest_code: int
     block_size: int
     power_of_two: bool
+
+    @property
+    def kind(self) -> WeightType:
+        """The type of weights whose layers compute with floats."""
+        return WEIGHT_TYPES[self.name]
 
     def grid(self, weight: Weight, values: NDArray[Any], form: Form) -> WeightGrid:
         """Return the grid of a weight."""
@@ -54,16 +59,15 @@ class Coding:
             kind.most,
             has_zero=kind.has_zero,
             power_of_two=self.power_of_two,
+            floats=kind.floats,
         )
 
-    def store(
-        self, weight: Weight, form: Form, grid: WeightGrid, codes: NDArray[np.int32]
-    ) -> Store:
+    def store(self, weight: Weight, form: Form, grid: WeightGrid, codes: NDArray[Any]) -> Store:
         """Return the store of a weight's codes."""
         kind = self._kind(form)
         if form is Form.FOLDED and kind.most < CODEBOOKS:
             return _in_codebook(weight, grid, codes)
-        is_dequantized = form in {Form.INTEGER, Form.BLOCKS}
+        is_dequantized = form in {Form.INTEGER, Form.FLOAT8, Form.BLOCKS}
         # ONNX Runtime finds no integer kernel for a Gemm whose weight does not name its zero.
         has_zero_point = form is Form.INTEGER and "Gemm" in weight.op_types
         zero_point = np.zeros(grid.scale.shape, kind.dtype) if has_zero_point else None
@@ -81,7 +85,7 @@ class Coding:
         return leave_out_zeros(store) if form is Form.FOLDED else store
 
     def shrinks(self, weight: Weight, form: Form) -> bool:
-        """Whether a weight takes fewer bytes in a form whose layers compute with integers."""
+        """Whether a weight takes fewer bytes in a form whose layers compute with codes."""
         scale = np.ones(weight.shape[weight.output_axis], np.float32)
         grid = WeightGrid(scale, weight.output_axis, self.largest_code)
         store = self.store(weight, form, grid, np.zeros(weight.shape, np.int32))
@@ -90,6 +94,8 @@ class Coding:
     def described(self, form: Form) -> str:
         """Say for a verdict what is done."""
         name = "int8" if form in {Form.INTEGER, Form.DYNAMIC} else self.name
+        if form is Form.FLOAT8:
+            name = self.float8
         if form is Form.FOLDED:
             name = self.kind.folded or name
         return f"{name}, {form.value}"
@@ -97,6 +103,8 @@ class Coding:
     def _kind(self, form: Form) -> WeightType:
         if form in {Form.INTEGER, Form.DYNAMIC}:
             return replace(WEIGHT_TYPES["int8"], most=self.largest_code)
+        if form is Form.FLOAT8:
+            return WEIGHT_TYPES[self.float8]
         if form is Form.FOLDED and self.kind.folded:
             return WEIGHT_TYPES[self.kind.folded]
         return self.kind

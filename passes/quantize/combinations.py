@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from onnxcomp.errors import OptionError
+from passes.quantize.forms import FLOAT8
 from passes.quantize.profiles import PROFILES
 
 if TYPE_CHECKING:
@@ -30,12 +31,17 @@ def check_combination(options: Quantize) -> None:
             f"ranges, not {options.mode}"
         )
     profile = "cpu" if options.profile == "auto" else options.profile
-    activations = PROFILES[profile].activations
-    if options.activation_type not in {"auto", *activations}:
+    kind, known = options.activation_type, PROFILES[profile].types
+    if kind not in {"auto", *known}:
+        others = [name for name, each in PROFILES.items() if kind in each.types]
         raise OptionError(
-            f"{options.name}: activation_type = {options.activation_type!r} is nothing that "
-            f"profile {profile} computes faster; give {' or '.join(activations)}, or "
-            "profile generic"
+            f"{options.name}: activation_type = {kind!r} is nothing that profile {profile} "
+            f"computes faster; give {' or '.join(known)}, or profile {' or '.join(others)}"
+        )
+    if kind in FLOAT8 and options.ranges == "entropy":
+        raise OptionError(
+            f"{options.name}: ranges = 'entropy' is of codes that lie evenly, not of {kind}; "
+            "give output, mse, percentile or minmax"
         )
 
 

@@ -123,7 +123,7 @@ class Drafts:
     def of(cls, model: Model, options: Quantize, samples: Samples) -> Drafts:
         """Observe a model on a few samples."""
         few = held_out_samples(samples, OBSERVED)
-        profile = PROFILES[options.profile]
+        profile = PROFILES[options.profile].computing(options.activation_type)
         weights, _ = options.suitable(model)
         chosen = {id(each.tensor) for each in weights}
         plans = {

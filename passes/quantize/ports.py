@@ -9,6 +9,7 @@ import numpy as np
 from onnxcomp.errors import OptionError
 from onnxcomp.graph import Constant, Node, Variable
 from onnxcomp.runtime.coded import INTERFACE, PortCodes, write_codes
+from onnxcomp.runtime.dtypes import is_float
 from onnxcomp.statistics import Range, RangeWatch, walk
 from passes.quantize.grids import ActivationGrid
 from passes.quantize.placement import Rounded
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     Grids = Mapping[str, ActivationGrid]
 
 FLOAT32 = np.dtype(np.float32)
+EIGHT_BITS = {np.dtype(np.uint8), np.dtype(np.int8)}
 
 
 def port_grids(
@@ -53,7 +55,7 @@ def port_grids(
     }
     for each in kept:
         is_input = any(each.rounded.tensor is one for one in model.inputs)
-        if is_input and each.rounded.name in grids and each.grid.zero_point.itemsize == 1:
+        if is_input and each.rounded.name in grids and each.grid.dtype in EIGHT_BITS:
             grids[each.rounded.name] = each.grid
     return {name: _of_type(each, np.dtype(dtype)) for name, each in grids.items()}
 
@@ -133,7 +135,7 @@ def _constants(codes: Variable, grid: ActivationGrid) -> tuple[Constant, Constan
 
 
 def _rounds_to(node: gs.Node, grid: ActivationGrid) -> bool:
-    if node.op != "QuantizeLinear":
+    if node.op != "QuantizeLinear" or is_float(node.outputs[0].dtype):
         return False
     scale, zero = node.inputs[1].values, node.inputs[2].values
     return bool(

@@ -1,7 +1,9 @@
 """What pays where: which operators a provider computes with integers, as data.
 
 What ONNX Runtime's CPU provider fuses was measured, operator by operator, with release 1.31 on an
-x86-64 processor with VNNI; the other profiles follow their vendors' documentation.
+x86-64 processor with VNNI; the other profiles follow their vendors' documentation. Where floats of
+8 bits go follows NVIDIA Model Optimizer: it rounds what Conv, Gemm and MatMul read, and neither
+what they give nor their biases.
 """
 
 from __future__ import annotations
@@ -38,6 +40,9 @@ class Profile:
         activations: The element types of activations that it fuses, the fastest first.
         largest_code: Of weights; 64 where two products are added in 16 bits, which must not
             overflow (AVX2 without VNNI).
+        least_channels: Fewest channels that a convolution may read and give in a group.
+        most_taps: Most places that its kernel may cover.
+        float8: What it does where activations are floats of 8 bits; None for nothing.
     """
 
     layers: frozenset[str]
@@ -58,12 +63,38 @@ class Profile:
     blocks: bool = False
     activations: tuple[str, ...] = ("uint8", "int8")
     largest_code: int = 127
+    least_channels: int = 1
+    most_taps: int = 1 << 30
+    float8: Profile | None = None
+
+    @property
+    def types(self) -> tuple[str, ...]:
+        """The element types of activations, those of 8-bit floats included."""
+        return self.activations + (self.float8.activations if self.float8 is not None else ())
+
+    def computing(self, kind: str) -> Profile:
+        """Return what it does where activations are of a type, which may be ``auto``."""
+        if self.float8 is not None and kind in self.float8.activations:
+            return self.float8
+        return self
 
     @property
     def widened(self) -> Profile:
         """The same with what pays on some models only, because fewer floats are made between."""
         return replace(self, depthwise=True, gates=frozenset({"Mul"}))
 
+
+OF_FLOAT8 = Profile(
+    frozenset({"Conv", "Gemm", "MatMul"}),
+    islands=frozenset(),
+    carrying=frozenset(),
+    gives_integers=frozenset(),
+    integer_bias=frozenset(),
+    least_of_pictures=1,
+    groups=True,
+    activations=("float8e4m3fn", "float8e5m2"),
+)
+"""Where floats of 8 bits are computed with."""
 
 PROFILES: Mapping[str, Profile] = {
     "cpu": Profile(
@@ -93,6 +124,8 @@ PROFILES: Mapping[str, Profile] = {
         least_of_pictures=1,
         groups=True,
         activations=("int8",),
+        # It has kernels for E4M3 alone, and not for convolutions of few channels or large kernels.
+        float8=replace(OF_FLOAT8, activations=("float8e4m3fn",), least_channels=16, most_taps=32),
     ),
     "cuda": Profile(
         frozenset({"Conv", "Gemm", "MatMul"}),
@@ -101,6 +134,8 @@ PROFILES: Mapping[str, Profile] = {
         least_of_pictures=1,
         groups=True,
         activations=("int8", "uint8"),
+        # It has QuantizeLinear and DequantizeLinear of both.
+        float8=OF_FLOAT8,
     ),
     "generic": Profile(
         frozenset({"Conv", "Gemm", "MatMul"}),
@@ -109,5 +144,6 @@ PROFILES: Mapping[str, Profile] = {
         least_outputs=1,
         groups=True,
         activations=("uint8", "int8", "uint16", "int16"),
+        float8=replace(OF_FLOAT8, least_inputs=1, least_outputs=1),
     ),
 }

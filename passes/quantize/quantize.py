@@ -1,4 +1,4 @@
-"""The pass: weights and activations as integers."""
+"""The pass: weights and activations as integers, or as floats of 8 bits."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from onnxcomp.errors import OptionError
 from onnxcomp.graph import copy_model, raise_opset
 from onnxcomp.pipeline import Pass, Stage, skip
 from onnxcomp.statistics import layers
-from passes.quantize.biases import round_biases
+from passes.quantize.biases import make_room, round_biases
 from passes.quantize.choosing import apply_fastest
 from passes.quantize.coder import Coder
 from passes.quantize.coding import Coding
 from passes.quantize.combinations import check_combination
 from passes.quantize.dynamic import rewrite_dynamic
-from passes.quantize.forms import WEIGHT_TYPES, Form
+from passes.quantize.forms import FIRST_OPSET_OF_FLOAT8, FLOAT8, WEIGHT_TYPES, Float8, Form
 from passes.quantize.halving import halve, replaced
-from passes.quantize.ports import code_ports, port_grids
+from passes.quantize.ports import EIGHT_BITS, code_ports, port_grids
 from passes.quantize.processors import detected_profile
 from passes.quantize.products import write_gemms
 from passes.quantize.profiles import PROFILES
@@ -39,8 +39,8 @@ if TYPE_CHECKING:
 OPSETS = {"static": 13, "dynamic": 11, "weights": 7}
 """Those that have scales of channels, DynamicQuantizeLinear, and a Mul that broadcasts."""
 
-FIRST_OPSET_OF_16_BITS = 21
-"""Of QuantizeLinear."""
+FIRST_OPSET_OF_OTHERS = 21
+"""Of QuantizeLinear to 16 bits, and to a type that it names itself, as that of 8-bit floats."""
 
 STEP = 0.5
 """The share of the progress that rounding activations takes."""
@@ -67,7 +67,7 @@ class Quantize(Pass):
         Field(description="What is rounded; static needs data, auto without is weights."),
     ] = "auto"
     weight_type: Annotated[
-        Literal["int8", "int16", "int4", "uint4", "int2", "ternary", "binary", "float16"],
+        Literal["int8", "int16", "int4", "uint4", "int2", "ternary", "binary", "float16", Float8],
         Field(
             description="Type of weights whose layers compute with floats; uint4 has a zero point "
             "for each block, and is int4 where there are none."
@@ -87,10 +87,11 @@ class Quantize(Pass):
         ),
     ] = 0
     activation_type: Annotated[
-        Literal["auto", "uint8", "int8", "uint16", "int16"],
+        Literal["auto", "uint8", "int8", "uint16", "int16", Float8],
         Field(
             description="Type of activations (static); auto for the one that the profile computes "
-            "fastest: uint8 on processors. Signed ones are symmetric; 16 bits need opset 21."
+            "fastest: uint8 on processors. Signed ones are symmetric; 16 bits and float8 need "
+            "opset 21. Float8 is for GPUs; weights are float8 then too."
         ),
     ] = "auto"
     io_dtype: Annotated[
@@ -179,17 +180,17 @@ class Quantize(Pass):
     def _decided(self, model: Model, context: Context) -> list[Verdict]:
         if self.mode == "auto":
             return apply_fastest(self, model, context)
-        kind, profile = WEIGHT_TYPES[self.weight_type], PROFILES[self.profile]
+        profile = PROFILES[self.profile]
         raise_opset(model, self._least_opset(model))
         weights, skipped = self.suitable(model)
-        coding = Coding(
-            kind, self.weight_type, profile.largest_code, self.block_size, self.power_of_two
-        )
+        types = self.weight_type, self.activation_type
+        coding = Coding(*types, profile.largest_code, self.block_size, self.power_of_two)
         original, forms, ports = self._prepared(model, weights, coding, context)
         rest = context.part(STEP if self.mode == "static" else 0.0, 1)
         verdicts = Coder(coding, forms, self.sequential).run(model, original, weights, rest)
         of_form = {each: {key for key, one in forms.items() if one is each} for each in Form}
         round_biases(model, of_form[Form.INTEGER], profile)
+        make_room(model, of_form[Form.FLOAT8])
         halved = halve(model, self.selects) if self.rest == "float16" else []
         rewrite_dynamic(model, of_form[Form.DYNAMIC])
         if ports:
@@ -205,9 +206,9 @@ class Quantize(Pass):
             if self._is_in_blocks(each)
         ):
             return WEIGHT_TYPES[self.weight_type].opset
-        if self.mode == "static" and self._activations.itemsize > 1:
-            return FIRST_OPSET_OF_16_BITS
-        return OPSETS[self.mode]
+        if self.mode == "static" and self._activations not in EIGHT_BITS:
+            return FIRST_OPSET_OF_OTHERS
+        return FIRST_OPSET_OF_FLOAT8 if self.weight_type in FLOAT8 else OPSETS[self.mode]
 
     def suitable(self, model: Model) -> tuple[list[Weight], list[Verdict]]:
         """Return the weights that are worth it, and verdicts on all others."""
@@ -229,7 +230,7 @@ class Quantize(Pass):
             A copy from before, the form of each layer's weight, and grids of inputs and outputs.
         """
         profile = PROFILES[self.profile]
-        computed = {"static": Form.INTEGER, "dynamic": Form.DYNAMIC}.get(self.mode)
+        computed = {"static": self._static_form, "dynamic": Form.DYNAMIC}.get(self.mode)
         chosen = {
             id(each.tensor)
             for each in weights
@@ -254,7 +255,8 @@ class Quantize(Pass):
             raise OptionError(
                 f"{self.name}: mode = 'static' needs data; give --data, or use dynamic or weights"
             )
-        profile = PROFILES[self.profile].widened if self.wide else PROFILES[self.profile]
+        profile = PROFILES[self.profile].computing(self.activation_type)
+        profile = profile.widened if self.wide else profile
         search = Search(self.ranges, self._activations, self.percentile, self.power_of_two)
         placement, kept = find_placement(
             model,
@@ -272,12 +274,19 @@ class Quantize(Pass):
             ports = port_grids(model, kept, eight, self.io_dtype, context)
         original = copy_model(model)
         round_activations(model, placement, kept)
-        return original, dict.fromkeys(placement.keys, Form.INTEGER), ports
+        return original, dict.fromkeys(placement.keys, self._static_form), ports
 
     @property
     def _activations(self) -> np.dtype[Any]:
+        if self.activation_type in FLOAT8:
+            return FLOAT8[self.activation_type]
         fastest_type = PROFILES[self.profile].activations[0]
         return np.dtype(fastest_type if self.activation_type == "auto" else self.activation_type)
+
+    @property
+    def _static_form(self) -> Form:
+        """The form of weights that are multiplied with activations of known grids."""
+        return Form.FLOAT8 if self.activation_type in FLOAT8 else Form.INTEGER
 
     def _is_in_blocks(self, layer: Layer) -> bool:
         kind, profile = WEIGHT_TYPES[self.weight_type], PROFILES[self.profile]

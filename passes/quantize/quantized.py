@@ -35,6 +35,7 @@ CODES = {
     for kind in (
         *(np.int8, np.uint8, np.int16, np.uint16),
         *(ml_dtypes.int4, ml_dtypes.uint4, ml_dtypes.int2, ml_dtypes.uint2),
+        *(ml_dtypes.float8_e4m3fn, ml_dtypes.float8_e5m2),
     )
 }
 """Element types of weights that are quantized."""

@@ -177,6 +177,7 @@ def _measure(
         plan.place(simulated),
         [ranges.reach(each.observed) for each in found],
         [len(each.observed.channels) if each.readers else 0 for each in found],
+        search.dtype,
     )
     size = sum(each.size for each in found)
 

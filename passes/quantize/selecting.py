@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     import onnx_graphsurgeon as gs
 
-    from onnxcomp.graph import Model
+    from onnxcomp.graph import Model, Weight
     from onnxcomp.statistics import Layer, Use
     from passes.quantize.placement import Rounded
     from passes.quantize.profiles import Profile
@@ -47,6 +47,7 @@ def full_plan(model: Model, chosen: Collection[int], profile: Profile) -> Plan:
         and layer.uses
         and layer.weight.dtype == np.float32
         and all(_fuses(use, _outputs(layer), profile) for use in layer.uses)
+        and _has_kernel(layer.weight, profile)
     ]
     keys = {layer.key for layer in able if _gains(layer, profile)}
     islands = {
@@ -60,6 +61,14 @@ def full_plan(model: Model, chosen: Collection[int], profile: Profile) -> Plan:
 def _outputs(layer: Layer) -> int:
     groups, outputs, _ = layer.form.matrices
     return groups * outputs
+
+
+def _has_kernel(weight: Weight, profile: Profile) -> bool:
+    """Whether there is a kernel for the shape of a convolution, if a weight is one's."""
+    if "Conv" not in weight.op_types:
+        return True
+    outputs, inputs, *taps = weight.shape
+    return min(outputs, inputs) >= profile.least_channels and prod(taps) <= profile.most_taps
 
 
 def _gains(layer: Layer, profile: Profile) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from onnxcomp.runtime.dtypes import is_float
 from passes.quantize.inserting import insert
 from passes.quantize.rectifying import write_maxima
 from passes.quantize.searching import find_grids
@@ -70,5 +71,7 @@ def find_placement(
 def round_activations(model: Model, placement: Placement, kept: Collection[Activation]) -> None:
     """Write QuantizeLinear and DequantizeLinear where a placement says so."""
     insert(placement, [each.grid for each in kept])
-    shield(model, placement)
-    write_maxima(model, placement)
+    # What is read as floats of 8 bits no float layer reads, and no integer kernel computes with.
+    if not any(is_float(each.grid.dtype) for each in kept):
+        shield(model, placement)
+        write_maxima(model, placement)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from passes.quantize.grids import SMALLEST_SCALE
+from passes.quantize.grids import SMALLEST_SCALE, nearest_floats
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from onnxcomp.statistics import Form
 
     Floats = NDArray[np.float64]
-    Codes = NDArray[np.int32]
+    Codes = NDArray[Any]
 
 SHARES = np.linspace(1.0, 0.1, 46)
 """Parts of the largest magnitude that a scale may reach to."""
@@ -41,6 +41,8 @@ class WeightGrid:
         block_size: Elements along ``axis`` that share a scale; 0: no blocks.
         below: How many of ``most`` codes are below zero, float32, of the scale's shape; for
             blocks whose codes are not symmetric.
+        floats: The type of floats that codes are values of, which come as float32; None for
+            integers, which come as int32.
     """
 
     scale: NDArray[np.float32]
@@ -49,6 +51,7 @@ class WeightGrid:
     has_zero: bool = True
     block_size: int = 0
     below: NDArray[np.float32] | None = None
+    floats: np.dtype[Any] | None = None
 
     def spread(self, shape: tuple[int, ...]) -> NDArray[np.float32]:
         """Return the scale of each element of a weight."""
@@ -58,7 +61,7 @@ class WeightGrid:
         """Return the nearest codes."""
         scaled = values / self.spread(values.shape)
         if self.below is None:
-            return self._nearest(scaled).astype(np.int32)
+            return self._nearest(scaled).astype(np.int32 if self.floats is None else np.float32)
         below = self._spread(self.below, values.shape)
         return np.clip(np.rint(scaled), -below, self.most - below).astype(np.int32)
 
@@ -118,6 +121,8 @@ class WeightGrid:
         if not self.has_zero:
             signs: NDArray[Any] = np.where(scaled < 0, -1, 1).astype(scaled.dtype)
             return signs
+        if self.floats is not None:
+            return nearest_floats(scaled, self.floats)
         nearest: NDArray[Any] = np.clip(np.rint(scaled), -self.most, self.most)
         return nearest
 
@@ -129,6 +134,7 @@ def channel_grid(
     *,
     has_zero: bool = True,
     power_of_two: bool = False,
+    floats: np.dtype[Any] | None = None,
 ) -> WeightGrid:
     """Return the grid of a weight with a scale for each channel.
 
@@ -138,10 +144,11 @@ def channel_grid(
         most: The largest code.
         has_zero: Whether zero is a code.
         power_of_two: Whether scales are powers of two.
+        floats: The type of floats that codes are values of; None for integers.
     """
     rows = np.moveaxis(values, axis, 0).reshape(values.shape[axis], -1)
     scale = _scales(rows, most, has_zero=has_zero, power_of_two=power_of_two)
-    return WeightGrid(scale, axis, most, has_zero)
+    return WeightGrid(scale, axis, most, has_zero, floats=floats)
 
 
 def block_grid(

@@ -17,6 +17,19 @@ def test_static_without_data(workplace, call, more):
     assert not (workplace / "out.onnx").exists()
 
 
+def test_floats_of_8_bits_for_a_processor(workplace, call):
+    given = ("--mode", "static", "--data", "samples.npz", "--activation-type", "float8e4m3fn")
+    ran = call("quantize", "model.onnx", "-o", "out.onnx", *QUICK, *given)
+    message = (
+        "quantize: activation_type = 'float8e4m3fn' is nothing that profile cpu computes faster; "
+        "give uint8 or int8, or profile tensorrt or cuda or generic"
+    )
+    assert (ran.code, ran.out, ran.err) == (2, "", f"error: {message}\n")
+    assert not (workplace / "out.onnx").exists()
+    ran = call("quantize", "model.onnx", "-o", "out.onnx", *QUICK, *given, "--profile", "tensorrt")
+    assert (ran.code, ran.out) == (0, "out.onnx\n")
+
+
 def test_a_model_that_is_quantized_already(workplace, call):
     given = ("--mode", "static", "--data", "samples.npz", *QUICK)
     assert call("quantize", "model.onnx", "-o", "once.onnx", *given).code == 0

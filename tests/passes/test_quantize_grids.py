@@ -9,6 +9,7 @@ from quantizing import matrix, numbers, weight
 
 from onnxcomp.recovery import Feedback
 from onnxcomp.statistics import Form
+from passes.quantize.forms import FLOAT8, WEIGHT_TYPES
 from passes.quantize.grids import ActivationGrid
 from passes.quantize.weight_grids import block_grid, channel_grid
 
@@ -77,6 +78,50 @@ def test_what_is_always_zero(dtype):
     assert grid.scale > 0
     assert grid.zero_point == 0
     assert not grid.rounded(np.zeros(3)).any()
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.sampled_from(list(FLOAT8)),
+    st.floats(1e-20, 1e18),
+    st.booleans(),
+    st.lists(st.floats(-1.2, 1.2), min_size=1),
+)
+def test_floats_of_8_bits(kind, reach, power_of_two, shares):
+    dtype = FLOAT8[kind]
+    info = ml_dtypes.finfo(dtype)
+    grid = ActivationGrid.between(-reach / 3, reach, dtype, power_of_two=power_of_two)
+    scale, (least, most) = float(grid.scale), grid.ends
+    assert (grid.scale.dtype, grid.zero_point.dtype, float(grid.zero_point)) == ("f4", dtype, 0)
+    assert least == -most == -float(info.max) * scale
+    assert reach * (1 - 1e-6) <= most <= reach * (2 if power_of_two else 1)
+    values = np.array(shares) * reach
+    rounded = grid.rounded(values)
+    # Half of the last place: 2^-4 of a normal number of E4M3, 2^-3 of E5M2.
+    bound = np.maximum(np.abs(values) * 2.0 ** -(info.nmant + 1), 0)
+    subnormal = float(info.smallest_subnormal) * scale / 2
+    is_inside = np.abs(values) <= most
+    missed = np.abs(rounded - values)
+    assert (missed <= np.maximum(bound, subnormal) * (1 + 1e-6))[is_inside].all()
+    assert (np.abs(rounded) == most)[~is_inside].all()
+    # What it stands for is what QuantizeLinear makes of it.
+    assert np.array_equal(rounded, (rounded / scale).astype(dtype).astype(np.float64) * scale)
+
+
+@pytest.mark.parametrize("kind", FLOAT8)
+def test_what_a_float_of_8_bits_is_stays(kind):
+    dtype = FLOAT8[kind]
+    known = np.arange(256, dtype=np.uint8).view(dtype).astype(np.float64)
+    known = known[np.isfinite(known)]
+    grid = ActivationGrid.between(known.min(), known.max(), dtype)
+    assert grid.scale == 1
+    assert np.array_equal(grid.rounded(known), known)
+    values = (known[known != 0, None] * np.array([1, 0.25])).astype(np.float32)
+    weights = channel_grid(values, 1, int(known.max()), floats=dtype)
+    assert np.array_equal(weights.scale, np.array([1, 0.25], np.float32))
+    codes = weights.codes(values)
+    assert codes.dtype == np.float32
+    assert np.array_equal(weights.values(codes), values)
 
 
 @pytest.mark.parametrize("axis", [0, 1, 2])
@@ -201,6 +246,23 @@ def test_error_feedback_from_independent_inputs_is_the_nearest_codes():
     grid = channel_grid(values, 0, 7)
     found = grid.fed_back(values[None].astype(np.float64), form, [Feedback(np.eye(20))])
     assert np.array_equal(found, grid.codes(values))
+
+
+@pytest.mark.parametrize("kind", FLOAT8)
+def test_error_feedback_on_floats_of_8_bits(kind):
+    values = weight(12, 20).astype(np.float64)
+    mixing = numbers(20, 20) * np.geomspace(0.1, 1, 20)[:, None]
+    second = mixing.T @ mixing + 0.01 * np.eye(20)
+    form = Form((12, 20), (12, 20), (0, 1), (1, 12, 20))
+    grid = channel_grid(values, 0, WEIGHT_TYPES[kind].most, floats=FLOAT8[kind])
+    plain = grid.fed_back(values[None], form, [Feedback(np.eye(20))])
+    assert np.array_equal(plain, grid.codes(values))
+    costs = []
+    for codes in (grid.fed_back(values[None], form, [Feedback(second)]), plain):
+        assert np.array_equal(codes.astype(FLOAT8[kind]).astype(np.float32), codes)
+        missed = grid.values(codes) - values
+        costs.append(np.einsum("oi,ij,oj->", missed, second, missed))
+    assert costs[0] < 0.8 * costs[1]
 
 
 @pytest.mark.parametrize("has_zero", [True, False])

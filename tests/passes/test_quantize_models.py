@@ -19,6 +19,7 @@ LEAST_SNR = {
     "int2": 2,
     "ternary": 2,
     "binary": 0,
+    "float8e4m3fn": 20,
 }
 """In dB, of stored weights; layers in sequence add up."""
 
@@ -55,6 +56,7 @@ def test_random_models(seed):
         ({"mode": "weights", "weight_type": "uint4", "block_size": 16}, 8),
         ({"mode": "static", "profile": "generic", "ranges": "mse"}, 25),
         ({"mode": "static", "profile": "generic", "activation_type": "int16"}, 30),
+        ({"mode": "static", "profile": "generic", "activation_type": "float8e4m3fn"}, 20),
         ({"mode": "static", "profile": "tensorrt", "power_of_two": True}, 15),
         ({"mode": "static", "sequential": True, "profile": "avx2"}, 22),
     ],

@@ -1,5 +1,6 @@
 """Ranges of activations, from what was observed of them."""
 
+import ml_dtypes
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -10,6 +11,7 @@ from passes.quantize import ranges
 from passes.quantize.grids import ActivationGrid
 
 UINT8 = np.dtype(np.uint8)
+FLOAT8S = [np.dtype(kind) for kind in (ml_dtypes.float8_e4m3fn, ml_dtypes.float8_e5m2)]
 SENTINEL = np.float32(-3.4e38)
 BIN = 2**-7
 METHODS = {
@@ -31,11 +33,19 @@ def normal(count=200_000, seed=0):
     return np.random.default_rng(seed).standard_normal(count)
 
 
-def error(seen, ends):
+def error(seen, ends, dtype=UINT8):
     """Return the squared error of rounding what was seen to a grid with these ends."""
     values, counts = ranges.bulk(seen)
-    missed = ActivationGrid.between(*ends, UINT8).rounded(values) - values
+    missed = ActivationGrid.between(*ends, dtype).rounded(values) - values
     return counts @ np.square(missed)
+
+
+@pytest.mark.parametrize("dtype", FLOAT8S, ids=str)
+def test_floats_lose_little_by_the_extremes(dtype):
+    for values in (normal(), np.abs(normal()) ** 2, np.random.default_rng(0).uniform(-2, 6, 9999)):
+        seen = observed(values)
+        found = error(seen, ranges.least_squares(seen, dtype), dtype)
+        assert found <= error(seen, ranges.minmax(seen), dtype) < 1.1 * found
 
 
 def test_extremes():

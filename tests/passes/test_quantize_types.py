@@ -15,12 +15,17 @@ def activation_types(model):
     proto = onnx.load_from_string(model)
     held = {each.name: each.data_type for each in proto.graph.initializer}
     nodes = [node for node in proto.graph.node if node.op_type == "QuantizeLinear"]
-    return {onnx.TensorProto.DataType.Name(held[node.input[2]]).lower() for node in nodes}
+    # Floats are named; integers are what their zero point is.
+    numbers = {held[node.input[2]] if node.input[2:] else node.attribute[0].i for node in nodes}
+    return {onnx.TensorProto.DataType.Name(number).lower() for number in numbers}
 
 
 @pytest.mark.parametrize(
     ("kind", "least", "opset"),
-    [("uint8", 50, 17), ("int8", 48, 17), ("uint16", 90, 21), ("int16", 90, 21)],
+    [
+        *[("uint8", 50, 17), ("int8", 48, 17), ("uint16", 90, 21), ("int16", 90, 21)],
+        *[("float8e4m3fn", 43, 21), ("float8e5m2", 36, 21)],
+    ],
 )
 def test_what_rounding_activations_costs(kind, least, opset):
     result, _ = quantized(CONVNET, IMAGES, profile="generic", activation_type=kind, **PARTS)
@@ -61,13 +66,24 @@ def test_ranges_are_measured_finely_enough_for_16_bits():
 
 
 @pytest.mark.parametrize(
-    ("profile", "kind", "others"),
-    [("cpu", "uint16", "uint8 or int8"), ("tensorrt", "uint8", "int8")],
+    ("profile", "kind", "others", "profiles"),
+    [
+        ("cpu", "uint16", "uint8 or int8", "openvino or generic"),
+        (
+            "tensorrt",
+            "uint8",
+            "int8 or float8e4m3fn",
+            "cpu or avx2 or openvino or cuda or generic",
+        ),
+        ("cpu", "float8e4m3fn", "uint8 or int8", "tensorrt or cuda or generic"),
+        ("openvino", "float8e5m2", "uint8 or int8 or uint16 or int16", "cuda or generic"),
+        ("tensorrt", "float8e5m2", "int8 or float8e4m3fn", "cuda or generic"),
+    ],
 )
-def test_types_that_a_profile_does_not_compute(profile, kind, others):
+def test_types_that_a_profile_does_not_compute(profile, kind, others, profiles):
     with pytest.raises(OptionError) as raised:
         Quantize(profile=profile, activation_type=kind)
     assert str(raised.value) == (
         f"quantize: activation_type = {kind!r} is nothing that profile {profile} computes faster; "
-        f"give {others}, or profile generic"
+        f"give {others}, or profile {profiles}"
     )
