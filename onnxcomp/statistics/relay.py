@@ -68,7 +68,7 @@ class Relay:
         self._rounds = 0
 
     def keeper(self, tensors: Sequence[Sequence[gs.Tensor]]) -> Keeper:
-        """Return what keeps tensors of each model, in the same order, during the next walk."""
+        """Return what keeps tensors of each model during the next walk."""
         self._rounds += 1
         folder = self._folder / str(self._rounds)
         folder.mkdir()
@@ -76,12 +76,12 @@ class Relay:
 
     def advance(self, keeper: Keeper) -> None:
         """Start from where a walk has ended, if all of it was kept."""
-        if not keeper.kinds:
+        if not any(keeper.kinds):
             shutil.rmtree(keeper.folder)
             return
         old = self.starts
         self.starts = [
-            Start(keeper.named(side), keeper.kinds, keeper.folder, side)
+            Start(keeper.named(side), keeper.kinds[side], keeper.folder, side)
             for side in range(len(self._scopes))
         ]
         if old is not None:
@@ -95,12 +95,12 @@ class Keeper:
         folder: Where to.
         samples: How many samples there will be.
         scopes: The main graphs of the models.
-        tensors: Tensors of each model, in the same order.
+        tensors: Tensors of each model, which need not be the same.
 
     Attributes:
         folder: The same.
-        kinds: Element type and rank of those that are kept, by the names of their inputs; empty
-            where they are none, or too large together.
+        kinds: For each model the element type and rank of those that are kept, by the names of
+            their inputs; empty where they are none, or too large together.
     """
 
     def __init__(
@@ -111,7 +111,7 @@ class Keeper:
         tensors: Sequence[Sequence[gs.Tensor]],
     ) -> None:
         self.folder = folder
-        self.kinds: dict[str, tuple[np.dtype[Any], int]] = {}
+        self.kinds: list[dict[str, tuple[np.dtype[Any], int]]] = [{} for _ in scopes]
         self._samples = samples
         self._scopes = scopes
         self._tensors = tensors
@@ -120,7 +120,7 @@ class Keeper:
     def named(self, side: int) -> dict[str, gs.Tensor]:
         """Return the tensors of a model that are kept, by the names of their inputs."""
         named = {_name(place): tensor for place, tensor in enumerate(self._tensors[side])}
-        return {name: tensor for name, tensor in named.items() if name in self.kinds}
+        return {name: tensor for name, tensor in named.items() if name in self.kinds[side]}
 
     def places(self, side: int) -> list[Place]:
         """Return the tensors."""
@@ -131,23 +131,25 @@ class Keeper:
         del sample
         if not self._seen:
             self._look(sides)
-        if self.kinds:
-            for side, arrays in enumerate(sides):
+        if any(self.kinds):
+            for side, (arrays, kinds) in enumerate(zip(sides, self.kinds, strict=True)):
                 named = {_name(place): array for place, array in enumerate(arrays)}
-                kept = {name: array for name, array in named.items() if name in self.kinds}
+                kept = {name: array for name, array in named.items() if name in kinds}
                 np.savez(_file(self.folder, self._seen, side), allow_pickle=False, **kept)
         self._seen += 1
 
     def _look(self, sides: Sequence[Sequence[NDArray[Any]]]) -> None:
         """Find by the first sample what can be kept."""
-        fits = {
-            _name(place): (array.dtype, array.ndim)
-            for place, array in enumerate(sides[0])
-            if array.dtype.kind in KINDS
-        }
         size = sum(array.nbytes for arrays in sides for array in arrays)
         if size * self._samples <= MOST_BYTES:
-            self.kinds = fits
+            self.kinds = [
+                {
+                    _name(place): (array.dtype, array.ndim)
+                    for place, array in enumerate(arrays)
+                    if array.dtype.kind in KINDS
+                }
+                for arrays in sides
+            ]
 
 
 def _name(place: int) -> str:

@@ -67,6 +67,14 @@ def test_random_models_in_other_forms(seed, options, least_snr):
     close(proto, random_feeds(proto, seed, FEEDS), least_snr, min_elements=64, **options)
 
 
+def test_one_layer_after_the_other_where_a_condition_is_computed():
+    proto = random_model(7)
+    feeds = random_feeds(proto, 7, FEEDS)
+    options = {"mode": "static", "sequential": True, "profile": "generic", "min_elements": 64}
+    result, _ = quantized(proto, feeds, **options)
+    assert snr(run(proto, feeds), run(result, feeds, optimize=False)) >= 20
+
+
 DENSE = """(TYPE[BATCH,32] x) => (TYPE[BATCH,48] y) {
     a = Gemm <transB = 1> (x, w1, b1)  b = Relu(a)  c = MatMul(b, w2)  d = Add(c, b2)  e = Tanh(d)
     y = Gemm(e, w3, b1) }"""
