@@ -35,12 +35,14 @@ class Start:
         kinds: Element type and rank of each.
         folder: Where their values are.
         side: Which of several models this is.
+        samples: What else is known of each sample.
     """
 
     tensors: dict[str, gs.Tensor]
     kinds: dict[str, tuple[np.dtype[Any], int]]
     folder: Path
     side: int
+    samples: Sequence[Sample]
 
     def feed(self, number: int) -> Feed:
         """Return the values that a sample has."""
@@ -81,7 +83,7 @@ class Relay:
             return
         old = self.starts
         self.starts = [
-            Start(keeper.named(side), keeper.kinds[side], keeper.folder, side)
+            Start(keeper.named(side), keeper.kinds[side], keeper.folder, side, keeper.samples)
             for side in range(len(self._scopes))
         ]
         if old is not None:
@@ -101,6 +103,7 @@ class Keeper:
         folder: The same.
         kinds: For each model the element type and rank of those that are kept, by the names of
             their inputs; empty where they are none, or too large together.
+        samples: What else is known of the samples so far.
     """
 
     def __init__(
@@ -112,10 +115,10 @@ class Keeper:
     ) -> None:
         self.folder = folder
         self.kinds: list[dict[str, tuple[np.dtype[Any], int]]] = [{} for _ in scopes]
-        self._samples = samples
+        self.samples: list[Sample] = []
+        self._count = samples
         self._scopes = scopes
         self._tensors = tensors
-        self._seen = 0
 
     def named(self, side: int) -> dict[str, gs.Tensor]:
         """Return the tensors of a model that are kept, by the names of their inputs."""
@@ -128,20 +131,19 @@ class Keeper:
 
     def take(self, sample: Sample, sides: Sequence[Sequence[NDArray[Any]]]) -> None:
         """Write the tensors of a sample to a file for each model."""
-        del sample
-        if not self._seen:
+        if not self.samples:
             self._look(sides)
         if any(self.kinds):
             for side, (arrays, kinds) in enumerate(zip(sides, self.kinds, strict=True)):
                 named = {_name(place): array for place, array in enumerate(arrays)}
                 kept = {name: array for name, array in named.items() if name in kinds}
-                np.savez(_file(self.folder, self._seen, side), allow_pickle=False, **kept)
-        self._seen += 1
+                np.savez(_file(self.folder, len(self.samples), side), allow_pickle=False, **kept)
+        self.samples.append(sample)
 
     def _look(self, sides: Sequence[Sequence[NDArray[Any]]]) -> None:
         """Find by the first sample what can be kept."""
         size = sum(array.nbytes for arrays in sides for array in arrays)
-        if size * self._samples <= MOST_BYTES:
+        if size * self._count <= MOST_BYTES:
             self.kinds = [
                 {
                     _name(place): (array.dtype, array.ndim)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import pairwise, repeat
 from math import prod
 from typing import TYPE_CHECKING, Any
 
@@ -103,7 +103,8 @@ def stream(
 ) -> Iterator[tuple[Sample, list[NDArray[Any]]]]:
     """Run a model over samples and yield the wanted tensors of each; none is kept.
 
-    Sessions have one thread, so that results do not depend on the number of threads.
+    Sessions have one thread, so that results do not depend on the number of threads. A sample that
+    nothing is needed of but what was kept is not read again.
 
     Args:
         model: The model.
@@ -114,7 +115,10 @@ def stream(
             at a time only.
     """
     session = _open(model, places, "Identity", start)
-    feeds = enumerate(samples.batched(1))
+    kept: Sequence[Sample] = ()
+    if start is not None and all(port.name in start.tensors for port in session.inputs):
+        kept = start.samples
+    feeds = enumerate(repeat({}, len(kept)) if kept else samples.batched(1))
     while True:
         with reading:
             number, feed = next(feeds, (-1, {}))
@@ -122,7 +126,7 @@ def stream(
         if number < 0:
             return
         found = session.run(given)
-        yield describe(feed), [found[_name(place)] for place in places]
+        yield kept[number] if kept else describe(feed), [found[_name(place)] for place in places]
 
 
 def _known(feed: Feed, session: Session, start: Start | None, number: int) -> Feed:

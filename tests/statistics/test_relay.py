@@ -192,7 +192,7 @@ def test_what_is_kept_comes_back(temporary):
     for sides in rounds:
         keeper.take(None, sides)
     for side in range(2):
-        start = relay.Start(keeper.named(side), keeper.kinds[side], folder, side)
+        start = relay.Start(keeper.named(side), keeper.kinds[side], folder, side, ())
         assert list(start.tensors.values()) == ["a", "b"]
         for number, sides in enumerate(rounds):
             first, second = start.feed(number).values()
