@@ -24,7 +24,8 @@ from onnxcomp.runtime.ports import check_outputs
 from onnxcomp.runtime.samples import Feed, Samples
 from onnxcomp.runtime.sessions import Session, open_session
 
-_LEAST_PAIRS = 30
+_LEAST_PAIRS, _FEW_PAIRS = 30, 12
+_SLOW_SECONDS = 0.1
 _LEAST_SECONDS = 0.002
 _WARM_UPS = 3
 _FEEDS = 4
@@ -162,7 +163,8 @@ def cpu_ratio(
 ) -> Interval:
     """Return the ratio of the CPU times of two models' runs, and of nothing else.
 
-    For parts of a model or many candidates: `benchmark` says more.
+    For parts of a model or many candidates: `benchmark` says more. Models that take long, whose
+    times vary less, are run less often.
 
     Args:
         original: A serialised model, or the path of a file.
@@ -174,7 +176,11 @@ def cpu_ratio(
         first = _file(original, Path(folder, "original.onnx"))
         second = _file(result, Path(folder, "result.onnx"))
         trial = _Trial((first, second, first), "cpu", threads)
-        rounds = trial.rounds(feeds, _LEAST_PAIRS, None)
+        session = open_session(first, "cpu", threads)
+        started = time.perf_counter()
+        session.run(feeds[0])
+        is_slow = time.perf_counter() - started > _SLOW_SECONDS
+        rounds = trial.rounds(feeds, _FEW_PAIRS if is_slow else _LEAST_PAIRS, None)
     return _interval([one[1].cpu / one[0].cpu for one in rounds])
 
 
@@ -262,6 +268,8 @@ def _repeats(session: Session, feed: Feed) -> int:
         started = time.perf_counter()
         session.run(feed)
         fastest = min(fastest, time.perf_counter() - started)
+        if fastest > _SLOW_SECONDS:
+            break
     return max(1, ceil(_LEAST_SECONDS / fastest))
 
 
