@@ -29,7 +29,7 @@ TINY = 1e-30
 """Instead of nothing, for logarithms."""
 
 ENOUGH = ((6, 256), (2, 1024))
-"""Samples that do where their outputs have so many rows together: two whole pictures say enough."""
+"""Samples that do where their outputs have so many rows together: two whole pictures do."""
 
 
 def output_errors(

@@ -149,10 +149,10 @@ def next_shares(low: float, high: float, known: dict[float, float], count: int) 
         count: How many; more than one are spread evenly.
     """
     spread = [low + (high - low) * (place + 1) / (count + 1) for place in range(count)]
-    first, second = known.get(low), known.get(high)
-    if count > 1 or first is None or second is None or second == inf or second <= first:
+    # What was not tried is the mildest that there is.
+    first, second = max(known.get(low, 0.0), LEAST_STRAIN), known.get(high)
+    if count > 1 or second is None or second == inf or second <= first:
         return spread
-    first = max(first, LEAST_STRAIN)
     share = log(AIMED / first) / log(second / first)
     margin = 0.15
     return [low + (high - low) * min(1 - margin, max(margin, share))]
