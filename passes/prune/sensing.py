@@ -9,7 +9,7 @@ import numpy as np
 
 from onnxcomp.allocation import Option, allocate
 from onnxcomp.recovery import Problem, held_out_error, output_costs, output_errors
-from onnxcomp.statistics import Order, held_out_samples, layers, one_thread
+from onnxcomp.statistics import held_out_samples, layers, one_thread
 from passes.prune.masks import input_order, matrix_form
 from passes.prune.scoring import Sweep, magnitude_scores
 
@@ -42,10 +42,8 @@ def by_sensitivity(
 
     Errors of layers at each share are those after error feedback, on held-out columns. What they
     mean for the model is measured by running it with one weight at a time pruned as far as is
-    asked for, and half of the way further, which is the most that a weight loses; in between the
-    loss is taken to grow as the layer's own error does. A probe cannot show what later layers
-    will make up for. What the last ones lose nobody will: together they lose no more than their
-    share.
+    asked for, and half of the way further, which is the most that a weight loses; in between what
+    the layer's error means is interpolated.
 
     Args:
         model: The model, before anything is pruned.
@@ -77,28 +75,16 @@ def by_sensitivity(
         losses = np.reshape(measured, errors.shape)
     # More zeros never cost less.
     costs = np.maximum.accumulate(output_costs(curves, errors, losses), axis=1)
-    sizes = np.array([weight.size for weight in weights])
-    ends = {id(layer) for layer in Order(model, [each for each in chosen if each.uses]).last()}
-    last = np.array([id(layer) in ends for layer in chosen])
-    allotted = _allotted(sizes, shares, costs, sparsity)
-    if np.sum((sizes * allotted)[last]) > sparsity * np.sum(sizes[last]):
-        for part in (last, ~last):
-            allotted[part] = _allotted(sizes[part], shares, costs[part], sparsity)
-    return [float(share) for share in allotted]
-
-
-def _allotted(
-    sizes: NDArray[np.intp], shares: Sequence[float], costs: Floats, sparsity: float
-) -> Floats:
-    """Return the share of each weight so that all together cost least, shape (weights,)."""
     options = [
-        [Option(round(size * (1 - share)), cost) for share, cost in zip(shares, each, strict=True)]
-        for size, each in zip(sizes.tolist(), costs.tolist(), strict=True)
+        [
+            Option(round(weight.size * (1 - share)), cost)
+            for share, cost in zip(shares, each, strict=True)
+        ]
+        for weight, each in zip(weights, costs.tolist(), strict=True)
     ]
-    budget = sum(round(size * (1 - sparsity)) for size in sizes.tolist())
-    places = allocate(options, budget)
+    places = allocate(options, sum(round(each.size * (1 - sparsity)) for each in weights))
     assert places is not None  # noqa: S101 - the share that was asked for fits
-    return np.array([shares[place] for place in places])
+    return [shares[place] for place in places]
 
 
 def _sensed(
