@@ -14,7 +14,7 @@ from onnxcomp.cli import main
 from onnxcomp.pipeline import available_passes, parse_recipe
 
 ROOT = Path(__file__).parents[1]
-FEW = 25
+FEW = 15
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 

@@ -109,6 +109,7 @@ class Trial(Record):
         drop: By how much the metric dropped, or, without a metric, 1 - agreement.
         snr_db: The lowest SNR of the float outputs, in dB; infinite (null in JSON) where equal.
         latency_ratio: Median of result / original; None where it was not timed either.
+        latency_low: Lower end of its 95 % interval.
         seconds: Wall time that it took.
     """
 
@@ -120,6 +121,7 @@ class Trial(Record):
     drop: float | None
     snr_db: float | None
     latency_ratio: float | None
+    latency_low: float | None
     seconds: float
 
     @field_serializer("snr_db", when_used="json")

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from onnxcomp.report import Trial
 
 NO_SLOWER = 1.02
-"""Most latency ratio of a result that is to be small: noise of the measurement, and no more."""
+"""Most latency ratio of a result that is to be small; slower is one whose interval is above."""
 
 
 Goal = Literal["size", "speed", "balanced"]
@@ -66,11 +66,11 @@ class Aim(Options):
             trial: One that gave a result.
             original_bytes: Of the original's files.
         """
-        if trial.bytes is None or trial.latency_ratio is None:
+        if trial.bytes is None or trial.latency_ratio is None or trial.latency_low is None:
             return inf
         size, latency = trial.bytes / original_bytes, trial.latency_ratio
         if self.goal == "size":
-            return size if latency <= NO_SLOWER else inf
+            return size if trial.latency_low <= NO_SLOWER else inf
         if self.goal == "speed":
             return latency if size <= 1 else inf
         return sqrt(size * latency)

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from onnxcomp.benchmarking import Interval
     from onnxcomp.pipeline import Pass
     from onnxcomp.report import Report
 
@@ -103,6 +104,7 @@ def failed(job: Job, reason: str, started: float) -> Trial:
         drop=None,
         snr_db=None,
         latency_ratio=None,
+        latency_low=None,
         seconds=monotonic() - started,
     )
 
@@ -131,6 +133,7 @@ def attempt(job: Job) -> Trial:
         for step in shelf.steps(passes)
         if step.status == "rolled_back"
     ]
+    latency = _latency(job, path)
     return Trial(
         number=0,
         recipe=job.recipe,
@@ -139,7 +142,8 @@ def attempt(job: Job) -> Trial:
         bytes=report.output.bytes,
         drop=report.drop,
         snr_db=report.worst_snr_db,
-        latency_ratio=_latency(job, path),
+        latency_ratio=latency.median,
+        latency_low=latency.low,
         seconds=monotonic() - started,
     )
 
@@ -166,11 +170,11 @@ def _made(job: Job, shelf: Shelf, passes: Sequence[Pass]) -> tuple[Path, Report]
     return path, report
 
 
-def _latency(job: Job, path: Path) -> float:
+def _latency(job: Job, path: Path) -> Interval:
     session = open_session(job.model, job.settings.provider[0])
     samples = samples_for(session, job.data, job.settings.samples, job.settings.seed)
     feeds = list(islice(samples.batched(1), TIMED_FEEDS))
-    return cpu_ratio(job.model, path, feeds, job.settings.threads or 1).median
+    return cpu_ratio(job.model, path, feeds, job.settings.threads or 1)
 
 
 def _started(job: Job, errors: IO[bytes]) -> subprocess.Popen[bytes]:

@@ -17,6 +17,7 @@ def trial(number, count, drop, *, status="kept", latency=None, passes=("cluster"
         drop=drop,
         snr_db=None if drop is None else 20.0,
         latency_ratio=latency,
+        latency_low=latency,
         seconds=1.5,
     )
 
