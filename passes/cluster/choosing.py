@@ -72,7 +72,7 @@ class Allotment:
         context: Context,
     ) -> None:
         self.weights = weights
-        name = json.dumps(["allotment", setting, [weight.name for weight in weights]])
+        name = json.dumps(["costs of codings", setting, [weight.name for weight in weights]])
         measured = context.recall(name, lambda: _measured(model, weights, code, context))
         of_weights = {id(weight.tensor) for weight in weights}
         known = [
