@@ -10,6 +10,7 @@ import onnx
 
 from onnxcomp.graph.copying import copy_tensors_too
 from onnxcomp.graph.model import Node, Variable, bodies_of
+from onnxcomp.graph.order import read_by
 from onnxcomp.graph.overriding import feed
 from onnxcomp.graph.values import Constant
 
@@ -44,9 +45,10 @@ def expose(
 ) -> Model:
     """Return a copy of a model whose outputs are some of its tensors, and nothing else.
 
-    Nodes that none of them needs are left out. A tensor of an If branch is carried out through
-    its If, whose other branch gives an empty tensor there; so does the branch itself in a run
-    that takes the other one. It comes as float32 where the model does not declare its type.
+    Nodes that none of them needs are left out, and where tensors are given, inputs too. A tensor
+    of an If branch is carried out through its If, whose other branch gives an empty tensor there;
+    so does the branch itself in a run that takes the other one. It comes as float32 where the
+    model does not declare its type.
 
     Args:
         model: The model; not changed, and its weights are shared.
@@ -75,6 +77,9 @@ def expose(
     copied.outputs = outputs
     needed = _needed(copied)
     copied.nodes = [node for node in copied.nodes if id(node) in needed]
+    if given:
+        read = {id(each) for node in copied.nodes for each in read_by(node)}
+        copied.inputs = [each for each in copied.inputs if id(each) in read]
     return copied
 
 
@@ -135,15 +140,5 @@ def _needed(model: Model) -> set[int]:
         if id(node) in needed:
             continue
         needed.add(id(node))
-        read = list(node.inputs)
-        for body in bodies_of(node):
-            read += [
-                tensor
-                for scope in body.scopes()
-                for tensor in (
-                    *scope.outputs,
-                    *(each for one in scope.nodes for each in one.inputs),
-                )
-            ]
-        waiting.extend(each for tensor in read for each in tensor.inputs)
+        waiting.extend(each for tensor in read_by(node) for each in tensor.inputs)
     return needed

@@ -211,6 +211,23 @@ def test_the_first_few_samples_are_run(models):
     assert told == pytest.approx([(place + 1) / 6 for place in range(6)] * 2)
 
 
+@pytest.mark.parametrize(("rows", "count"), [(600, 2), (60, 6), (8, SAMPLES)])
+def test_as_many_samples_as_their_rows_need(rows, count):
+    random = np.random.default_rng(0)
+    w = random.standard_normal((32, 8)).astype(np.float32)
+    text = f"{HEADER} one (float[N,32] x) => (float[N,8] y) {{ y = MatMul (x, w) }}"
+    model = load_model(parsed(text, {"w": w}))
+    draw = [random.standard_normal((rows, 32)).astype(np.float32) for _ in range(SAMPLES)]
+    feeds = [{"x": each} for each in draw]
+    known = output_errors(model, rounded(model), samples_of(model, feeds))
+    for place, matters in ((count - 1, True), (count, False)):
+        if place < len(feeds):
+            other = [*feeds]
+            other[place] = {"x": 100 * feeds[place]["x"]}
+            found = output_errors(model, rounded(model), samples_of(model, other))
+            assert (found != known) == matters
+
+
 def test_an_element_that_is_no_longer_finite_is_missed():
     w = np.eye(8, dtype=np.float32)
     proto = parsed(

@@ -58,6 +58,13 @@ def test_every_short_name_leads_back_to_its_full_name():
         assert providers.Provider(full).short_name in {short, "directml"}
 
 
+def test_the_cpu_needs_no_plugin(monkeypatch):
+    monkeypatch.setattr(providers, "_plugins", lambda: iter(["onnxruntime_ep_absent"]))
+    for name in ("cpu", "CPU", "CPUExecutionProvider"):
+        assert find_provider(name) == providers.Provider(providers.CPU)
+    open_session(onnx.parser.parse_model(MODEL).SerializeToString())
+
+
 def test_a_broken_plugin_is_named(monkeypatch):
     monkeypatch.setattr(providers, "_plugins", lambda: iter(["onnxruntime_ep_absent"]))
     with pytest.raises(ProviderError) as caught:

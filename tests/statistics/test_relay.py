@@ -1,6 +1,7 @@
 """Walks that start where the last one ended give what walks from the inputs give."""
 
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -99,6 +100,21 @@ def test_the_same_from_the_start(request, models, feeds, monkeypatch, name):
     assert kept >= 1
     assert none == 0
     assert_alike(with_files, without)
+
+
+def test_what_was_kept_is_not_read_again(residual, feeds):
+    model = load_model(residual)
+    samples, reads = samples_of(model, feeds), []
+
+    def counted(most):
+        for feed in samples.read(most):
+            reads.append(len(feed))
+            yield feed
+
+    Cluster(bits=3).apply(model, Context(samples=replace(samples, read=counted)))
+    # Before the first layer there is nothing to keep: two walks read all, for both models; and
+    # each of the three looks at one sample for its sizes.
+    assert len(reads) == 2 * 2 * len(feeds) + 3
 
 
 def names(tensors):
