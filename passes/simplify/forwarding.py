@@ -2,7 +2,7 @@
 
 ``W (s x + b)`` is ``(W s) x + W b``: a weight takes the scale of each input channel, and a bias
 the shift, except where zeros are padded beside what was shifted. There the scale still goes,
-since ``s x + b`` is ``s (x + b / s)``.
+since ``s x + b`` is ``s (x + b / s)``. The last pieces of a GELU or of a normalization stay.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from passes.simplify.affine import BIAS_PLACE, STANDARD, affine
+from passes.simplify.fusions import ends_fusion
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,9 +35,11 @@ def fold_forward(place: Place) -> None:
         if not place.has(node):
             continue
         found = affine(node, place.may_fold)
-        readers = [] if found is None else _readers(place, node.outputs[0])
-        factors = None if found is None or not readers else _factors(found, readers)
-        if found is None or factors is None:
+        if found is None or ends_fusion(place, found):
+            continue
+        readers = _readers(place, node.outputs[0])
+        factors = _factors(found, readers) if readers else None
+        if factors is None:
             continue
         scale, shift = factors
         if not shift.any() or all(each.takes_shift for each in readers):
@@ -147,8 +150,10 @@ def _fold_scale_before(
     """Let a shift that stays come before the scale that is before it, which then goes."""
     maker = place.only_maker(found.source)
     before = None if maker is None else affine(maker, place.may_fold)
-    factors = None if before is None else _factors(before, readers)
-    if before is None or factors is None or factors[1].any():
+    if before is None or ends_fusion(place, before):
+        return
+    factors = _factors(before, readers)
+    if factors is None or factors[1].any():
         return
     scale = factors[0]
     parameter = found.parameters[0]
