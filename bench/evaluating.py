@@ -21,6 +21,8 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from onnxcomp import Settings, compare
+from onnxcomp.benchmarking import Interval
 from onnxcomp.runtime import Array, open_session
 from onnxcomp.runtime.comparison import OutputSums
 from onnxcomp.runtime.dtypes import is_float
@@ -30,6 +32,9 @@ from onnxcomp.validation import load_evaluator
 
 MOST_FEEDS = 64
 RESAMPLES = 2000
+
+COMPARED = 16
+"""Samples on which a result is checked for validity; the evaluator's own feeds are many more."""
 
 Row = dict[str, Any]
 
@@ -112,6 +117,27 @@ class Judge:
                 sums.setdefault(name, OutputSums(name)).add(value, got[name])
         found = [each.comparison().snr_db for each in sums.values()]
         return min((each for each in found if each is not None), default=None)
+
+
+def against_original(original: Path, result: Path, data: str, threads: int) -> Row:
+    """Check a result, and time it, against the model as it came; a `status` if it is not valid."""
+    settings = Settings(samples=COMPARED, threads=threads)
+    report = compare(original, result, data=data, settings=settings)
+    timed, problem = report.benchmark[0], report.validation[0].problem
+    return {
+        "bytes": report.output.bytes,
+        "size_ratio": report.size_ratio,
+        "latency_ratio": triple(timed.latency_ratio),
+        "latency_control": triple(timed.control),
+        "cpu_ratio": triple(timed.cpu_ratio),
+        "cpu_control": triple(timed.cpu_control),
+        **({} if problem is None else {"status": f"invalid: {problem}"}),
+    }
+
+
+def triple(interval: Interval) -> tuple[float, float, float]:
+    """Return a median and the ends of its interval, as `shown` takes them."""
+    return interval.median, interval.low, interval.high
 
 
 def judging_parser(description: str) -> argparse.ArgumentParser:

@@ -21,20 +21,24 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from evaluating import Judge, Row, is_safe, judging_parser, results_folder, tabulate
+from evaluating import (
+    Judge,
+    Row,
+    against_original,
+    is_safe,
+    judging_parser,
+    results_folder,
+    tabulate,
+)
 
-from onnxcomp import OnnxcompError, Pass, Report, Settings, compare, compress
+from onnxcomp import OnnxcompError, Pass, Report, Settings, compress
 from onnxcomp.api import recipe_of
-from onnxcomp.benchmarking import Interval
 from passes import Cluster, Factorize, Quantize, Simplify
 
 COLUMNS = (
     "form", "keep", "bytes", "size_ratio", "metric", "drop", "low", "high", "snr_db", "task_snr",
     "latency_ratio", "latency_control", "cpu_ratio", "cpu_control", "layers", "seconds", "status",
 )  # fmt: skip
-COMPARED = 16
-"""Samples on which a result is checked for validity; the evaluator's own feeds are many more."""
-
 LATER: dict[str, Pass] = {"quantize": Quantize(), "cluster": Cluster()}
 
 
@@ -89,7 +93,8 @@ def measure(arguments: argparse.Namespace, case: Case, judge: Judge, folder: Pat
         figures = judge.figures(path)
     except OnnxcompError as error:
         return row | {"status": f"failed: {error}"}
-    return row | figures | against_original(arguments, path) | made(report)
+    timed = against_original(arguments.model, path, arguments.data, arguments.threads)
+    return row | figures | made(report) | timed
 
 
 def made(report: Report) -> Row:
@@ -100,25 +105,6 @@ def made(report: Report) -> Row:
         "seconds": sum(each.seconds for each in report.steps),
         "status": f"invalid: {problems[0]}" if problems else report.steps[-1].status,
     }
-
-
-def against_original(arguments: argparse.Namespace, path: Path) -> Row:
-    """Time a result against the model as it came."""
-    settings = Settings(samples=COMPARED, threads=arguments.threads)
-    report = compare(arguments.model, path, data=arguments.data, settings=settings)
-    timed = report.benchmark[0]
-    return {
-        "bytes": report.output.bytes,
-        "size_ratio": report.size_ratio,
-        "latency_ratio": triple(timed.latency_ratio),
-        "latency_control": triple(timed.control),
-        "cpu_ratio": triple(timed.cpu_ratio),
-        "cpu_control": triple(timed.cpu_control),
-    }
-
-
-def triple(interval: Interval) -> tuple[float, float, float]:
-    return interval.median, interval.low, interval.high
 
 
 def parsed() -> argparse.Namespace:

@@ -18,10 +18,17 @@ import time
 from pathlib import Path
 
 import numpy as np
-from evaluating import Judge, Row, is_safe, judging_parser, results_folder, tabulate
+from evaluating import (
+    Judge,
+    Row,
+    against_original,
+    is_safe,
+    judging_parser,
+    results_folder,
+    tabulate,
+)
 
-from onnxcomp import OnnxcompError, Pass, Settings, compare, compress, load_model
-from onnxcomp.benchmarking import Interval
+from onnxcomp import OnnxcompError, Pass, Settings, compress, load_model
 from passes import PruneChannels, Simplify
 from passes.prune_channels import shapes
 from passes.prune_channels.macs import work_of
@@ -33,9 +40,6 @@ FORMS = {
     "magnitude-global": {"criterion": "magnitude", "scope": "global"},
 }
 REPAIRED = {"ours", "uniform"}
-COMPARED = 16
-"""Samples on which a result is checked for validity; the evaluator's own feeds are many more."""
-
 COLUMNS = (
     "form", "goal", "macs", "bytes", "size_ratio", "metric", "drop", "low", "high", "snr_db",
     "task_snr", "latency_ratio", "latency_control", "cpu_ratio", "cpu_control", "seconds",
@@ -66,30 +70,10 @@ def measure(
         seconds = time.perf_counter() - started
         row |= {"seconds": seconds, "status": done.report.steps[-1].status}
         row |= {"macs": operations(path) / operations(arguments.model)}
-        return row | judge.figures(path) | against_original(arguments, path, row)
+        timed = against_original(arguments.model, path, arguments.data, arguments.threads)
+        return row | judge.figures(path) | timed
     except OnnxcompError as error:
         return row | {"status": f"failed: {error}"}
-
-
-def against_original(arguments: argparse.Namespace, path: Path, row: Row) -> Row:
-    """Check a result, and time it, against the model as it came."""
-    settings = Settings(samples=COMPARED, threads=arguments.threads)
-    report = compare(arguments.model, path, data=arguments.data, settings=settings)
-    timed = report.benchmark[0]
-    problem = report.validation[0].problem
-    return {
-        "bytes": report.output.bytes,
-        "size_ratio": report.size_ratio,
-        "latency_ratio": triple(timed.latency_ratio),
-        "latency_control": triple(timed.control),
-        "cpu_ratio": triple(timed.cpu_ratio),
-        "cpu_control": triple(timed.cpu_control),
-        "status": row["status"] if problem is None else f"invalid: {problem}",
-    }
-
-
-def triple(interval: Interval) -> tuple[float, float, float]:
-    return interval.median, interval.low, interval.high
 
 
 def parsed() -> argparse.Namespace:

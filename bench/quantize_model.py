@@ -17,16 +17,18 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from evaluating import Judge, Row, is_safe, judging_parser, results_folder, tabulate
+from evaluating import (
+    Judge,
+    Row,
+    against_original,
+    is_safe,
+    judging_parser,
+    results_folder,
+    tabulate,
+)
 from quantizers import RIVALS, Task, first_line, made_apart
 
-from onnxcomp import Settings, compare
-from onnxcomp.benchmarking import Interval
-
 MODES = ("static", "dynamic", "weights", "auto")
-COMPARED = 16
-"""Samples on which a result is checked for validity; the evaluator's own feeds are many more."""
-
 COLUMNS = (
     "form", "bytes", "size_ratio", "metric", "drop", "low", "high", "snr_db", "task_snr",
     "latency_ratio", "latency_control", "cpu_ratio", "cpu_control", "seconds", "gigabytes",
@@ -74,30 +76,10 @@ def measure(task: Task, original: Path, judge: Judge) -> Row:
             "status": made.status,
             "notes": "; ".join(made.notes),
         }
-        return row | judge.figures(task.target) | against_original(task, original, row)
+        timed = against_original(original, task.target, task.data, task.threads)
+        return row | judge.figures(task.target) | timed
     except Exception as error:  # noqa: BLE001 - rivals raise anything, and one row is not all
         return row | {"status": f"failed: {first_line(error)}"}
-
-
-def against_original(task: Task, original: Path, row: Row) -> Row:
-    """Check a result, and time it, against the model as it came."""
-    settings = Settings(samples=COMPARED, threads=task.threads)
-    report = compare(original, task.target, data=task.data, settings=settings)
-    timed = report.benchmark[0]
-    problem = report.validation[0].problem
-    return {
-        "bytes": report.output.bytes,
-        "size_ratio": report.size_ratio,
-        "latency_ratio": triple(timed.latency_ratio),
-        "latency_control": triple(timed.control),
-        "cpu_ratio": triple(timed.cpu_ratio),
-        "cpu_control": triple(timed.cpu_control),
-        "status": row["status"] if problem is None else f"invalid: {problem}",
-    }
-
-
-def triple(interval: Interval) -> tuple[float, float, float]:
-    return interval.median, interval.low, interval.high
 
 
 def names(text: str) -> list[str]:

@@ -129,14 +129,13 @@ def vgg() -> nn.Module:
 class Recipe:
     """A network, how many epochs it trains and its highest learning rate.
 
-    `images` are the first so many of the training split; `smoothing` is that of the labels;
-    `mirrored` shows every second batch mirrored; what is `large` goes to `fetched/`.
+    `smoothing` is that of the labels; `mirrored` shows every second batch mirrored; what is
+    `large` goes to `fetched/`.
     """
 
     build: Callable[[], nn.Module]
     epochs: int
     rate: float
-    images: int = 60_000
     smoothing: float = 0.05
     mirrored: bool = True
     large: bool = False
@@ -146,9 +145,7 @@ RECIPES = {
     "cnn": Recipe(cnn, epochs=6, rate=6e-3),
     "mlp": Recipe(mlp, epochs=20, rate=2e-3),
     "mobilenet": Recipe(mobilenet, epochs=6, rate=6e-3),
-    "vgg": Recipe(
-        vgg, epochs=1, rate=1e-3, images=12_800, smoothing=0, mirrored=False, large=True
-    ),
+    "vgg": Recipe(vgg, epochs=1, rate=1e-3, smoothing=0, mirrored=False, large=True),
 }
 
 
@@ -175,8 +172,8 @@ def train(recipe: Recipe, pixels: np.ndarray, classes: np.ndarray) -> nn.Module:
     """Return the trained network: AdamW with weight decay, one learning-rate cycle."""
     torch.manual_seed(0)
     network = recipe.build().to(memory_format=torch.channels_last)
-    images = torch.from_numpy(pixels[: recipe.images].astype(np.float32) / 255)
-    labels = torch.from_numpy(classes[: recipe.images].astype(np.int64))
+    images = torch.from_numpy(pixels.astype(np.float32) / 255)
+    labels = torch.from_numpy(classes.astype(np.int64))
     steps = len(images) // BATCH
     optimizer = torch.optim.AdamW(network.parameters(), recipe.rate, weight_decay=0.02)
     schedule = torch.optim.lr_scheduler.OneCycleLR(

@@ -7,17 +7,15 @@ into integer kernels; and Cast and Mul, which it folds when it loads a session, 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import ml_dtypes
 import numpy as np
 
 from onnxcomp.stores import expression as ex
+from onnxcomp.stores.decoding import Decoding
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
-
     from numpy.typing import NDArray
 
 FLOAT16, FLOAT32, FLOAT64 = (np.dtype(kind) for kind in (np.float16, np.float32, np.float64))
@@ -63,7 +61,7 @@ GATHERED = {
 
 
 @dataclass(frozen=True, eq=False)
-class AffineStore:
+class AffineStore(Decoding):
     """A weight of ``shape`` as codes times a scale: ``(codes - zero_point) * scale``.
 
     Args:
@@ -148,21 +146,6 @@ class AffineStore:
         if self.scale is None or self.dtype == FLOAT64:
             return self.dtype
         return FLOAT32
-
-    @cached_property
-    def nbytes(self) -> int:
-        """Bytes that the store adds to a file, its operators included, without `tables`."""
-        return ex.count_bytes(self.expression())
-
-    @property
-    def tables(self) -> dict[tuple[object, ...], int]:
-        """What the decoding shares with those of other weights: nothing."""
-        return {}
-
-    def added_bytes(self, present: Collection[tuple[object, ...]]) -> int:
-        """Bytes that the store adds to a file that has some of `tables` already."""
-        del present
-        return self.nbytes
 
     def load(self) -> NDArray[Any]:
         """Decode: bit for bit what the operators compute."""

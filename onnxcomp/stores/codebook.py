@@ -9,7 +9,6 @@ subgraphs, which ONNX Runtime folds when it loads a session.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import cached_property
 from math import gcd, lcm, prod
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -17,11 +16,12 @@ import numpy as np
 import onnx
 
 from onnxcomp.stores import expression as ex
+from onnxcomp.stores.decoding import Decoding
 from onnxcomp.stores.packing import digit_table, digits_per_byte, join_planes, split_planes
 from onnxcomp.stores.unpacking import flat_codes, int32
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Iterator
 
     from numpy.typing import NDArray
 
@@ -44,7 +44,7 @@ NATIVE_TYPES = {
 
 
 @dataclass(frozen=True, eq=False)
-class CodebookStore:
+class CodebookStore(Decoding):
     """A weight of ``shape`` as codes, a codebook and perhaps a scale.
 
     Args:
@@ -90,21 +90,6 @@ class CodebookStore:
         """The shape with ``axis`` in front."""
         rest = self.shape[: self.axis] + self.shape[self.axis + 1 :]
         return (self.shape[self.axis], *rest)
-
-    @cached_property
-    def nbytes(self) -> int:
-        """Bytes that the store adds to a file, its operators included, without `tables`."""
-        return ex.count_bytes(self.expression())
-
-    @cached_property
-    def tables(self) -> dict[tuple[object, ...], int]:
-        """Bytes, by content, of what the decoding shares with those of other weights."""
-        return ex.shared_bytes(self.expression())
-
-    def added_bytes(self, present: Collection[tuple[object, ...]]) -> int:
-        """Bytes that the store adds to a file that has some of `tables` already."""
-        missing = (size for table, size in self.tables.items() if table not in present)
-        return self.nbytes + sum(missing)
 
     @property
     def codes(self) -> NDArray[np.uint8]:

@@ -9,7 +9,6 @@ session; its kernels know no zeros, so that nothing runs faster.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import cached_property
 from math import prod
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -18,11 +17,12 @@ import numpy as np
 
 from onnxcomp.stores import expression as ex
 from onnxcomp.stores.codebook import FOLDING_LIMIT
+from onnxcomp.stores.decoding import Decoding
 from onnxcomp.stores.packing import pack, unpack
 from onnxcomp.stores.unpacking import flat_codes
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Sequence
     from typing import Self
 
     from numpy.typing import NDArray
@@ -46,7 +46,7 @@ MOST_ELEMENTS = FOLDING_LIMIT // np.dtype(np.int32).itemsize - 8
 
 
 @dataclass(frozen=True, eq=False)
-class SparseStore:
+class SparseStore(Decoding):
     """A weight of ``shape`` that is zero but for some places.
 
     Args:
@@ -84,21 +84,6 @@ class SparseStore:
             raise ValueError(f"a weight of more than {MOST_ELEMENTS} elements is not folded")
         if self.payload.dtype != computed_dtype(self.dtype, self.scale):
             raise ValueError(f"a payload of {self.payload.dtype} does not fit {self.dtype}")
-
-    @cached_property
-    def nbytes(self) -> int:
-        """Bytes that the store adds to a file, its operators included, without `tables`."""
-        return ex.count_bytes(self.expression())
-
-    @cached_property
-    def tables(self) -> dict[tuple[object, ...], int]:
-        """Bytes, by content, of what the decoding shares with those of other weights."""
-        return ex.shared_bytes(self.expression())
-
-    def added_bytes(self, present: Collection[tuple[object, ...]]) -> int:
-        """Bytes that the store adds to a file that has some of `tables` already."""
-        missing = (size for table, size in self.tables.items() if table not in present)
-        return self.nbytes + sum(missing)
 
     def load(self) -> NDArray[Any]:
         """Decode: bit for bit what the operators compute."""
