@@ -25,6 +25,9 @@ SMALL = 1e-8
 KEPT_APART = 5000
 """Of the training images, which are not trained on: results are chosen by them."""
 
+CALIBRATION = 8192
+"""Training images, without labels, to calibrate on: ten for each input of the widest layer."""
+
 Array = np.ndarray[Any, Any]
 
 
@@ -240,7 +243,7 @@ def read(folder: Path, part: str) -> tuple[Array, Array]:
 
 def write_samples(folder: Path, training: tuple[Array, Array], test: tuple[Array, Array]) -> None:
     """Write images to calibrate on, others with labels to choose by, and the whole test split."""
-    calibration = training[0][:1024].astype(np.float32) / 255
+    calibration = training[0][:CALIBRATION].astype(np.float32) / 255
     np.savez_compressed(folder / "lenet_calibration.npz", image=calibration)
     for name, (images, labels) in {
         "lenet_chosen": (training[0][-KEPT_APART:], training[1][-KEPT_APART:]),

@@ -22,7 +22,11 @@ class Expand(Pass):
 
     name: ClassVar[str] = "expand"
     stage: ClassVar[Stage] = Stage.CORRECT
-    saves_bytes: ClassVar[bool] = False
+
+    @property
+    def saves_bytes(self) -> bool:
+        """Whether the file shrinks; it grows."""
+        return False
 
     def apply(self, model: Model, context: Context) -> list[Verdict]:
         """Replace every selected store by what it decodes to."""

@@ -105,13 +105,11 @@ class Pass(Options, ABC):
     The command, the recipe entry, the checks and the schema of a pass come from its fields:
     ``bits: Annotated[int, Field(ge=1, le=8, description="...")] = 4``. Every field has a default.
 
-    A subclass sets ``name``, its command; ``stage``; ``saves_bytes``, whether a result that is
-    not smaller is undone; and ``strength``, what a search turns. Its docstring is the command's
-    help.
+    A subclass sets ``name``, its command; ``stage``; and ``strength``, what a search turns. Its
+    docstring is the command's help.
     """
 
     stage: ClassVar[Stage]
-    saves_bytes: ClassVar[bool] = True
     strength: ClassVar[Strength | None] = None
 
     include: Annotated[
@@ -125,6 +123,11 @@ class Pass(Options, ABC):
     def needs_data(self) -> bool:
         """Whether `apply` raises an `OptionError` without samples and without statistics."""
         return False
+
+    @property
+    def saves_bytes(self) -> bool:
+        """Whether a result that is not smaller is undone."""
+        return True
 
     @abstractmethod
     def apply(self, model: Model, context: Context) -> list[Verdict]:

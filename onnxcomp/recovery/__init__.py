@@ -1,6 +1,6 @@
 """Repairs that any pass calls: what a change of weights costs, and what makes up for it."""
 
-from onnxcomp.recovery.bias import add_bias, bias_bytes, takes_bias
+from onnxcomp.recovery.bias import add_bias, bias_bytes, bias_of, takes_bias
 from onnxcomp.recovery.choosing import best_repair
 from onnxcomp.recovery.feedback import Feedback, damp
 from onnxcomp.recovery.measuring import held_out_error, relative_error
@@ -22,6 +22,7 @@ __all__ = [
     "add_bias",
     "best_repair",
     "bias_bytes",
+    "bias_of",
     "damp",
     "gain_and_shift",
     "held_out_error",

@@ -75,6 +75,31 @@ def add_bias(use: Use, shift: Floats, dtype: np.dtype[Any]) -> None:
     node.inputs[place] = Constant(_bias_name(use), new.astype(dtype))
 
 
+def bias_of(use: Use) -> Floats | None:
+    """Return what is added to each output of an operator, where `add_bias` adds; zeros if nothing.
+
+    Returns:
+        Shape (groups, outputs), in the unit of `add_bias`; None where it is not one number each,
+        and for operators other than MatMul, Gemm and Conv.
+    """
+    node, shape = use.node, use.form.matrices[:2]
+    if not takes_bias(use) or node.op not in {"MatMul", "Gemm", "Conv"}:
+        return None
+    if node.op == "MatMul":
+        following = _following_add(use)
+        old = None if following is None else following[0].inputs[following[1]]
+    else:
+        old = _own_bias(use)
+    if old is None:
+        return np.zeros(shape)
+    values, count = old.values.astype(np.float64), prod(shape)
+    if values.size != 1 and (values.size != count or values.shape[-1] != count):
+        return None
+    if node.op == "Gemm":
+        values = values * (node.attrs.get("beta", 1.0) / node.attrs.get("alpha", 1.0))
+    return np.broadcast_to(values.reshape(-1), count).reshape(shape)
+
+
 def _freed_bytes(old: Constant | None) -> int:
     """Return what goes with a bias that is replaced: nothing if others read it too."""
     return int(old.nbytes) if old is not None and len(old.outputs) == 1 else 0

@@ -18,7 +18,7 @@ from onnxcomp.statistics import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from onnxcomp.graph import Model, Weight
     from onnxcomp.runtime import Samples
@@ -46,17 +46,13 @@ def repair_in_sequence(
 
     Args:
         model: The model; ``repair`` changes it.
-        original: A copy of the model as it was before any change of weights.
+        original: The model as it was before any change of weights.
         samples: Calibration samples.
         repair: Repairs one layer.
         concerns: Which weights are repaired.
         progress: Told the share of the levels that is done.
     """
-    pairs = [
-        (layer, twin)
-        for layer, twin in zip(layers(model), layers(original), strict=True)
-        if layer.uses and concerns(layer.weight)
-    ]
+    pairs = list(_pairs(model, original, concerns))
     twins = {id(layer): twin for layer, twin in pairs}
     orders = [
         Order(model, [each[0] for each in pairs]),
@@ -109,7 +105,7 @@ def repair_layers(
 
     Args:
         model: The model; ``repair`` changes it.
-        original: A copy of the model as it was before any change of weights.
+        original: The model as it was before any change of weights.
         repair: Repairs one layer.
         samples: Calibration samples.
         statistics: Of the original.
@@ -138,12 +134,21 @@ def repair_at_once(
 
     Args:
         model: The model; ``repair`` changes it.
-        original: A copy of the model as it was before any change of weights.
+        original: The model as it was before any change of weights.
         statistics: Of the original.
         repair: Repairs one layer.
         concerns: Which weights are repaired.
     """
     with one_thread():
-        for layer, twin in zip(layers(model), layers(original), strict=True):
-            if layer.uses and concerns(layer.weight):
-                repair(layer, twin, statistics.of(layer))
+        for layer, twin in _pairs(model, original, concerns):
+            repair(layer, twin, statistics.of(layer))
+
+
+def _pairs(
+    model: Model, original: Model, concerns: Callable[[Weight], bool]
+) -> Iterator[tuple[Layer, Layer]]:
+    """Yield layers that are repaired, each with the same layer of the original."""
+    twins = {layer.key: layer for layer in layers(original)}
+    for layer in layers(model):
+        if layer.uses and concerns(layer.weight):
+            yield layer, twins[layer.key]

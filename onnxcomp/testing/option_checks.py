@@ -36,7 +36,7 @@ def check_declaration(subject: Pass, folder: Path) -> None:
     expect(cls() == cls(), "two passes without arguments differ")
     expect(re.fullmatch(r"[a-z][a-z0-9-]*", cls.name), f"{cls.name!r} is no name of a command")
     expect(isinstance(cls.stage, Stage), f"stage {cls.stage!r} is no Stage")
-    expect(isinstance(cls.saves_bytes, bool), "saves_bytes is not a bool")
+    expect(isinstance(subject.saves_bytes, bool), "saves_bytes is not a bool")
     summary = (cls.__dict__.get("__doc__") or "").strip().partition("\n")[0]
     expect(summary.endswith("."), "the docstring has no first line that is a sentence")
     found = available_passes().get(cls.name)

@@ -9,13 +9,14 @@ import numpy as np
 from pydantic import Field
 
 from onnxcomp.errors import OptionError
-from onnxcomp.graph import copy_model
+from onnxcomp.graph import copy_model, load_model
 from onnxcomp.pipeline import Pass, Stage, Strength, change, skip
 from onnxcomp.statistics import layers
 from passes.factorize.calibrating import Calibration
 from passes.factorize.kinds import PAIR
 from passes.factorize.menus import Wish
 from passes.factorize.planning import Plan, Planner, parse_plan
+from passes.factorize.residual import DEFAULT_SHARE, Residuals
 from passes.factorize.sites import Site, site_of
 from passes.factorize.splitting import replace_constants, split
 
@@ -34,6 +35,9 @@ PLANNING = 0.4
 
 GOALS = ("rank_ratio", "macs", "size_ratio", "plan")
 """Options of which only one can be given; without any, energy decides."""
+
+BUDGETS = ("macs", "size_ratio", "plan")
+"""Options that say nothing of branches."""
 
 
 class Factorize(Pass):
@@ -112,6 +116,14 @@ class Factorize(Pass):
     min_elements: Annotated[
         int, Field(ge=1, description="Leave tensors with fewer elements alone.")
     ] = 1024
+    residual: Annotated[
+        str | None,
+        Field(
+            description="Carry what coding lost, instead: the same model before its weights were "
+            "coded. Each coded layer gets a branch of low rank beside it, of so large a share of "
+            f"its weights as rank_ratio says ({DEFAULT_SHARE} unless given)."
+        ),
+    ] = None
     sequential: Annotated[
         bool,
         Field(description="With data, fit layers one after the other, each for its input."),
@@ -125,7 +137,17 @@ class Factorize(Pass):
             raise OptionError(
                 f"{self.name}: {given[0]} and {given[1]} exclude each other; give one"
             )
+        budget = next((name for name in BUDGETS if getattr(self, name)), None)
+        if self.residual is not None and budget is not None:
+            raise OptionError(
+                f"{self.name}: residual and {budget} exclude each other; give rank_ratio"
+            )
         parse_plan(self.plan, self.name)
+
+    @property
+    def saves_bytes(self) -> bool:
+        """Whether layers become smaller; branches are added to them."""
+        return self.residual is None
 
     @property
     def wish(self) -> Wish:
@@ -145,6 +167,10 @@ class Factorize(Pass):
                 verdicts.append(skip(weight, str(error)))
             else:
                 subjects.append((site, found[id(weight.tensor)]))
+        if self.residual is not None:
+            share = self.rank_ratio or DEFAULT_SHARE
+            residuals = Residuals(load_model(self.residual), share, self.sequential)
+            return verdicts + residuals.carry(model, subjects, context)
         plan = self._plan(model, subjects, context.part(0, PLANNING))
         verdicts += [skip(site.weight, plan.refused[key]) for key, site in plan.skipped(subjects)]
         verdicts += self._factorize(model, subjects, plan, context.part(PLANNING, 1))

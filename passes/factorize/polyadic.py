@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.linalg import khatri_rao
 
-from passes.factorize.last import fit_last
+from passes.factorize.last import fit_last, seen_through
 from passes.factorize.pieces import Piece, Solved
 from passes.factorize.spectrum import balanced
 
@@ -83,7 +83,7 @@ def _solve(
     before = factors[1].T
     for factor in factors[2:]:
         before = np.einsum("ra,rb->rab", before, factor.T).reshape(rank, -1)
-    last = fit_last(weights, before, second)
+    last = fit_last(weights, seen_through(before, second))
     dense = last @ before
     last, first = balanced(last, factors[1].T)
     return first, *(factor.T for factor in factors[2:]), last, dense

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from passes.factorize.last import fit_last
+from passes.factorize.last import fit_last, seen_through
 from passes.factorize.pieces import Piece, Solved
 from passes.factorize.spectrum import balanced, low_rank
 
@@ -74,7 +74,7 @@ def _solve(
         _, filters[channel] = low_rank(weights[:, own], rank, moment)
         before[channel, :, channel] = filters[channel]
     through = before.reshape(inputs * rank, inputs * taps)
-    last = fit_last(weights, through, second)
+    last = fit_last(weights, seen_through(through, second))
     dense = last @ through
     last, first = balanced(last, filters.reshape(inputs * rank, taps))
     return first, last, dense

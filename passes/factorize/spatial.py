@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from passes.factorize.last import fit_last
+from passes.factorize.last import fit_last, multiply, seen_through
 from passes.factorize.pieces import Piece, Solved
 from passes.factorize.spectrum import balanced, low_rank
 
@@ -75,8 +75,7 @@ def _solve(
         moment = np.einsum("aubu->ab", second.reshape(inputs * taps, rest, inputs * taps, rest))
         moment = moment / rest
     _, first = low_rank(lines.reshape(outputs * rest, inputs * taps), rank, moment)
-    before = np.einsum("ra,uv->ruav", first, np.eye(rest)).reshape(rank * rest, -1)
-    last = fit_last(weights, before, second)
-    dense = last @ before
+    last = fit_last(weights, seen_through(first, second, rest))
+    dense = multiply(last, first, rest)
     last, first = balanced(last.reshape(outputs, rank, rest), first)
     return first, last, dense

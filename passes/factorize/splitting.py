@@ -53,7 +53,9 @@ def split(
     if site.op in RECURRENT:
         arrays = [arrays[0].T, arrays[1].reshape(*site.weight.shape[:2], -1)]
     constants = [
-        Constant(_named(site.weight.name, place), np.ascontiguousarray(each, site.weight.dtype))
+        Constant(
+            factor_name(site.weight.name, place), np.ascontiguousarray(each, site.weight.dtype)
+        )
         for place, each in enumerate(arrays)
     ]
     for node in site.nodes:
@@ -168,8 +170,9 @@ def _between(site: Site, node: gs.Node, place: int) -> Variable:
     """Return what one layer gives to the next."""
     name = next(each.name for each in node.outputs if each.name)
     # Named after the weight too, whose name is new each time that a layer is split again.
-    return Variable(f"{_named(site.weight.name, place)}.{name}", site.weight.dtype)
+    return Variable(f"{factor_name(site.weight.name, place)}.{name}", site.weight.dtype)
 
 
-def _named(name: str, place: int) -> str:
+def factor_name(name: str, place: int) -> str:
+    """Return the name of a factor of a weight."""
     return f"{name}.low_rank.{place}"

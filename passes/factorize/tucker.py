@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from passes.factorize.last import fit_last, seen_through
+from passes.factorize.last import fit_last, multiply, seen_through
 from passes.factorize.pieces import Piece, Solved
 from passes.factorize.spectrum import balanced, low_rank
 
@@ -91,10 +91,9 @@ def _solve(
     if second is not None:
         moment = np.einsum("atbt->ab", second.reshape(inputs, taps, inputs, taps)) / taps
     _, first = low_rank(across, both[0], moment)
-    before = np.einsum("ra,uv->ruav", first, np.eye(taps)).reshape(both[0] * taps, -1)
-    seen, _ = seen_through(before, second)
-    last, core = low_rank(fit_last(weights, before, second), both[1], seen)
-    dense = last @ core @ before
+    seen = seen_through(first, second, taps)
+    last, core = low_rank(fit_last(weights, seen), both[1], seen[0])
+    dense = last @ multiply(core, first, taps)
     last, core = balanced(last, core)
     core, first = balanced(core.reshape(both[1], both[0], taps), first)
     return first, core, last, dense

@@ -53,8 +53,6 @@ class PruneChannels(Pass):
     name: ClassVar[str] = "prune-channels"
     stage: ClassVar[Stage] = Stage.PRUNE_CHANNELS
     strength: ClassVar[Strength] = Strength("macs", 0.98, 0.25)
-    # What counts is work; a weight that is only refitted keeps its bytes.
-    saves_bytes: ClassVar[bool] = False
 
     ratio: Annotated[
         float | None,
@@ -111,6 +109,11 @@ class PruneChannels(Pass):
                 f"{self.name}: ratio = {self.ratio} leaves less than least = {self.least}; "
                 "lower one of them"
             )
+
+    @property
+    def saves_bytes(self) -> bool:
+        """Whether every weight shrinks; what counts is work, and some are only fitted anew."""
+        return False
 
     @property
     def needs_data(self) -> bool:

@@ -15,12 +15,15 @@ class Fake(Pass):
 
     name: ClassVar[str] = "fake"
     stage: ClassVar[Stage] = Stage.CODE
-    saves_bytes: ClassVar[bool] = False
 
     kind: Annotated[
         Literal["invalid", "nan", "raise", "miscompiled", "exact"],
         Field(description="What goes wrong."),
     ] = "exact"
+
+    @property
+    def saves_bytes(self):
+        return False
 
     def apply(self, model, context):
         del context

@@ -7,7 +7,7 @@ import pytest
 
 from onnxcomp import load_model
 from onnxcomp.graph import copy_model, model_bytes
-from onnxcomp.recovery import add_bias, bias_bytes, takes_bias
+from onnxcomp.recovery import add_bias, bias_bytes, bias_of, takes_bias
 from onnxcomp.runtime import open_session
 from onnxcomp.statistics import layers
 from onnxcomp.testing.small_model import add_weights, parsed
@@ -130,6 +130,30 @@ def test_outputs_move_by_the_shift(case, dtype):
     moved = np.moveaxis(after["y"].astype(np.float64) - before["y"], axis, -1)
     wanted = np.broadcast_to(factor * shift.reshape(-1), moved.shape)
     assert moved == pytest.approx(wanted, abs=1e-5 if dtype is np.float32 else 2e-2)
+
+
+NOT_ONE_EACH = {"gemm, C of all rows", "gemm, C of one column"}
+
+
+@pytest.mark.parametrize("name", list(CASES))
+def test_what_is_added_is_read_again(name):
+    body, signature, weights, *_ = CASES[name]
+    model = built(body, signature, weights)
+    (use,) = layer_of(model, "w").uses
+    before = bias_of(use)
+    if name in NOT_ONE_EACH:
+        assert before is None
+        return
+    shift = RANDOM.standard_normal(use.form.matrices[:2])
+    add_bias(use, shift, np.dtype(np.float32))
+    assert bias_of(use) - before == pytest.approx(shift, abs=1e-6)
+
+
+def test_a_column_is_no_bias_of_outputs():
+    signature = "(float[4,5] x) => (float[4,4] y)"
+    weights = {"w": floats(5, 4), "c": floats(4, 1)}
+    (use,) = layer_of(built("y = Gemm (x, w, c)", signature, weights), "w").uses
+    assert bias_of(use) is None
 
 
 @pytest.mark.parametrize("bias", [False, True])

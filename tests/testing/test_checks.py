@@ -25,9 +25,12 @@ class Halve(Pass):
 
     name: ClassVar[str] = "halve"
     stage: ClassVar[Stage] = Stage.CODE
-    saves_bytes: ClassVar[bool] = False
 
     rounds: Annotated[int, Field(ge=1, le=3, description="How often; once is enough.")] = 1
+
+    @property
+    def saves_bytes(self):
+        return False
 
     def apply(self, model, context):
         del context
@@ -125,7 +128,10 @@ class Boastful(Halve):
     """Say that bytes are saved where none are."""
 
     name: ClassVar[str] = "boastful"
-    saves_bytes: ClassVar[bool] = True
+
+    @property
+    def saves_bytes(self):
+        return True
 
 
 class Reshaping(Halve):
