@@ -27,7 +27,7 @@ PRUNED = 0.05
 MOST_PRODUCTS = 1 << 31
 """Of numbers, in all supports: above that, normal equations are not factorised one by one."""
 
-NEGLIGIBLE = 1e-7
+NEGLIGIBLE = 1e-5
 """What is left of the residual, in strengths, relative to what the outputs are."""
 
 MOST_ROUNDS = 100
@@ -45,7 +45,9 @@ def support_of(weights: NDArray[np.floating]) -> NDArray[np.bool_] | None:
     return support if np.count_nonzero(support) < (1 - PRUNED) * support.size else None
 
 
-def refit_on_support(target: Floats, support: NDArray[np.bool_], damped: Floats) -> Floats:
+def refit_on_support(
+    target: Floats, support: NDArray[np.bool_], damped: Floats, start: Floats | None = None
+) -> Floats:
     """Fit the weights that may differ from zero by least squares.
 
     For each output it solves the normal equations of the inputs that are left (Kwon et al., "A
@@ -56,10 +58,11 @@ def refit_on_support(target: Floats, support: NDArray[np.bool_], damped: Floats)
         target: The best weights without a support, shape (outputs, inputs).
         support: Which may differ from zero, likewise.
         damped: A damped second moment, shape (inputs, inputs).
+        start: Weights that are close, for conjugate gradients to start from; None: the target.
     """
     patterns, rows_of = np.unique(support, axis=0, return_inverse=True)
     if len(patterns) * len(damped) ** 3 > MOST_PRODUCTS:
-        return _by_conjugate_gradients(target, support, damped)
+        return _by_conjugate_gradients(target, support, damped, start)
     result = np.zeros_like(target)
     right = target @ damped
     for place, pattern in enumerate(patterns):
@@ -68,19 +71,21 @@ def refit_on_support(target: Floats, support: NDArray[np.bool_], damped: Floats)
             factor = cho_factor(damped[np.ix_(kept, kept)]) if kept.size else None
         except LinAlgError:
             # Rounding is all that is left of columns that hardly vary beside their mean.
-            return _by_conjugate_gradients(target, support, damped)
+            return _by_conjugate_gradients(target, support, damped, start)
         if factor is not None:
             result[np.ix_(rows, kept)] = cho_solve(factor, right[np.ix_(rows, kept)].T).T
     return result
 
 
-def _by_conjugate_gradients(target: Floats, support: NDArray[np.bool_], damped: Floats) -> Floats:
+def _by_conjugate_gradients(
+    target: Floats, support: NDArray[np.bool_], damped: Floats, start: Floats | None
+) -> Floats:
     """Solve the normal equations of every output to `NEGLIGIBLE`, preconditioned by strength.
 
     What is left over is found in float64, and made up for in float32.
     """
     damped = damped / np.diag(damped).mean()
-    start = np.where(support, target, 0.0)
+    start = np.where(support, target if start is None else start, 0.0)
     missed = np.where(support, (target - start) @ damped, 0.0)
     enough = NEGLIGIBLE * np.sum(target * (target @ damped), axis=1, keepdims=True)
     strength, second = np.diag(damped).astype(np.float32), damped.astype(np.float32)

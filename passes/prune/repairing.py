@@ -94,7 +94,7 @@ def prune_weight(
             fitted = _fitted(problem, target, choose, aim)
             yield (fitted, f"{aim.criterion} mask, {how}"), fitted
         if aim.criterion == "sparsegpt":
-            agreed = _agreed(problem, target, fitted != 0, aim, input_order(layer))
+            agreed = _agreed(problem, target, fitted, aim, input_order(layer))
             if agreed is not None:
                 yield (agreed, f"{aim.criterion} mask, alternated, {how}"), agreed
 
@@ -114,13 +114,17 @@ def _fitted(problem: Problem, target: Floats, choose: Choose, aim: Aim) -> Float
 
 
 def _agreed(
-    problem: Problem, target: Floats, mask: Mask, aim: Aim, order: NDArray[np.intp]
+    problem: Problem, target: Floats, fitted: Floats, aim: Aim, order: NDArray[np.intp]
 ) -> Floats | None:
-    """Fit what is left by a mask that was found by turns; None where that would take too long."""
+    """Fit what is left by a mask that was found by turns; None where that would take too long.
+
+    Both start from weights that were fitted by another mask.
+    """
+    mask = fitted != 0
     found = alternating_mask(target, mask, problem.damped, aim.pattern, aim.sparsity, order)
     if found is None:
         return None
-    parts = zip(target, found, problem.damped, strict=True)
+    parts = zip(target, found, problem.damped, fitted, strict=True)
     return np.stack([refit_on_support(*part) for part in parts])
 
 
