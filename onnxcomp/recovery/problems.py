@@ -11,7 +11,7 @@ from numpy.linalg import LinAlgError
 from scipy.linalg import cho_factor, cho_solve
 
 from onnxcomp.recovery.feedback import damp
-from onnxcomp.recovery.refits import refit_on_support
+from onnxcomp.recovery.refits import gain_and_shift, refit_on_support
 
 if TYPE_CHECKING:
     from typing import Self
@@ -114,6 +114,27 @@ class Problem:
         wanted: Floats = np.einsum("goi,gi->go", original, self.original_mean)
         shift: Floats = wanted - np.einsum("goi,gi->go", found, self.mean)
         return shift
+
+    def corrected(self, found: Floats) -> tuple[Floats, Floats]:
+        """Return weights whose outputs vary as those of W do, and the best shift beside them.
+
+        What least squares cannot tell it leaves out, so that outputs vary less from layer to
+        layer (statistics correction: see `gain_and_shift`). Where there can be no shift, weights
+        stay as they are.
+
+        Args:
+            found: Weights, shape (groups, outputs, inputs).
+        """
+        if not self.shifts:
+            return found, np.zeros(self.weights.shape[:2])
+        means = np.einsum("goi,gi->go", found, self.mean)
+        wanted = means + self.shift(found)
+        deviations = [
+            np.sqrt(np.maximum(np.einsum("goi,goi->go", each @ self.second, each), 0.0))
+            for each in (self.weights, found)
+        ]
+        gain, shift = gain_and_shift((wanted, deviations[0]), (means, deviations[1]))
+        return found * gain[..., None], shift
 
     def error(self, found: NDArray[np.floating]) -> float:
         """Return the squared error of the outputs relative to the original's variance.

@@ -166,7 +166,7 @@ def gain_and_shift(
     deviation is only shifted.
 
     Args:
-        original: Mean and standard deviation of each channel, shape (channels,).
+        original: Mean and standard deviation of each channel, of any shape.
         repaired: The same of the channels that are to be corrected.
     """
     mean, deviation = repaired

@@ -69,7 +69,8 @@ def prune_weight(
 
     Tried are the mask by the criterion, and its weights fitted to the outputs of the original by
     least squares: as if what the layer gets were what the original got, and for what it is. Each
-    is tried with its mean corrected and without. What is kept is measured on held-out columns.
+    is tried with its mean corrected and without. What is kept is measured on held-out columns; at
+    last mean and deviation of each output become what they were.
 
     Args:
         layer: The layer.
@@ -98,7 +99,8 @@ def prune_weight(
             if agreed is not None:
                 yield (agreed, f"{aim.criterion} mask, alternated, {how}"), agreed
 
-    (found, how), shift = best_repair(problem, candidates(), inputs.held_out)
+    (best, how), _ = best_repair(problem, candidates(), inputs.held_out)
+    found, shift = problem.corrected(best)
     return PrunedWeight(layer.form.to_tensor(found).astype(values.dtype), shift, how)
 
 

@@ -114,6 +114,15 @@ def test_data_helps_on_what_it_has_not_seen(criterion, options):
     assert errors[1] < 0.35 * errors[0]
 
 
+def test_outputs_vary_as_much_as_before():
+    given = np.concatenate([correlated(8, 64, 2 + each) for each in range(60)])
+    wanted = run(model_of(WEIGHT), given)
+    _, _, model = pruned(WEIGHT, data=True, sparsity=0.8)
+    found = run(model, given)
+    assert found.std(axis=0) == pytest.approx(wanted.std(axis=0), rel=0.1)
+    assert found.std() == pytest.approx(wanted.std(), rel=0.01)
+
+
 def test_shares_follow_what_each_weight_means():
     model = load_model(two_branches())
     feeds = [{"x": correlated(8, 64, each)} for each in range(40)]

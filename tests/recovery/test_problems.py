@@ -69,6 +69,25 @@ def test_the_shift_makes_means_equal(seed, groups):
     assert given_now + problem.shift(found) == pytest.approx(wanted, abs=1e-5)
 
 
+@pytest.mark.parametrize("groups", [1, 3])
+@pytest.mark.parametrize("paired", [True, False])
+def test_means_and_deviations_become_those_of_the_original(groups, paired):
+    problem, weights, columns, original = problem_of(4, groups=groups, paired=paired)
+    found, shift = problem.corrected(0.7 * problem.target())
+    for group in range(groups):
+        wanted, alike = (each[group] @ weights[group].T for each in (original, columns))
+        given = columns[group] @ found[group].T + shift[group]
+        assert given.mean(axis=0) == pytest.approx(wanted.mean(axis=0), abs=1e-4)
+        assert given.std(axis=0) == pytest.approx(alike.std(axis=0), rel=1e-4)
+
+
+def test_nothing_is_corrected_where_there_can_be_no_shift():
+    problem, weights, *_ = problem_of(5, shifts=False)
+    found, shift = problem.corrected(0.7 * weights)
+    assert np.array_equal(found, 0.7 * weights)
+    assert not shift.any()
+
+
 def test_no_shift_where_there_can_be_none():
     problem, weights, *_ = problem_of(5, shifts=False)
     assert np.array_equal(problem.shift(weights + 1), np.zeros((1, 4)))
