@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 TRIES, FEWER_TRIES = 5, 3
 """Trials of a line search: along one pass alone, and where another was moved."""
 
-JOINING_SHARES = (0.4, 0.7)
-"""Strengths at which a further pass joins those that are used."""
+MIDDLING, STRONG, MILD = 0.4, 0.7, 0.15
+"""Strengths at which a further pass joins those that are used; mild where middling is too much."""
 
 MOVES = (0.15, 0.08, 0.04)
 """By how much strengths are moved around the best, one size after the other."""
@@ -94,8 +94,14 @@ class Climber:
             return
         point, turned = self.best, others[0]
         share = point[turned] or ALWAYS
-        for joining in JOINING_SHARES:
-            self._line(moved(point, place, joining), turned, 0.0, share, FEWER_TRIES)
+        self._line(moved(point, place, MIDDLING), turned, 0.0, share, FEWER_TRIES)
+        is_borne = any(
+            standing.strain <= 1
+            for each, standing in self._known.items()
+            if each[place] == MIDDLING
+        )
+        joining = STRONG if is_borne else MILD
+        self._line(moved(point, place, joining), turned, 0.0, share, FEWER_TRIES)
 
     def _move(self, move: float) -> None:
         """Try every strength of the best a little higher and lower; the first makes up for it."""

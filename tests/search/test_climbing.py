@@ -13,8 +13,9 @@ SPACE = Space((PASSES["simplify"](), PASSES["prune"](), PASSES["cluster"]()))
 class Model:
     """What is lost grows geometrically with the strength of each pass, what is saved linearly."""
 
-    def __init__(self, floor=1.0):
+    def __init__(self, floor=1.0, pruning=60):
         self.floor = floor
+        self.pruning = pruning
         self.tried = []
 
     def judge(self, points):
@@ -23,7 +24,7 @@ class Model:
 
     def standing(self, point):
         _, pruned, clustered = (share or 0.0 for share in point)
-        strain = (0.01 * 100**clustered + 0.01 * 60**pruned - 0.02) / self.floor
+        strain = (0.01 * 100**clustered + 0.01 * self.pruning**pruned - 0.02) / self.floor
         size = 1 - 0.7 * clustered - 0.25 * pruned
         return Standing(size if strain <= 1 else float("inf"), strain)
 
@@ -42,6 +43,20 @@ def test_two_passes_are_weighed_up():
     assert model.standing(best).objective < 1 - 0.7 * alone
     assert model.standing(best).objective < 0.35
     assert len(set(model.tried)) == len(model.tried)
+
+
+def test_what_is_too_much_joins_mildly():
+    model = Model(pruning=10**6)
+    climbed(model)
+    joined = {pruned for _, pruned, _ in model.tried}
+    assert {0.4, 0.15} <= joined
+    assert max(filter(None, joined)) == 0.4
+
+
+def test_what_is_borne_joins_more_strongly():
+    model = Model()
+    climbed(model)
+    assert {0.4, 0.7} <= {pruned for _, pruned, _ in model.tried}
 
 
 @pytest.mark.parametrize("width", [2, 3])
