@@ -170,7 +170,9 @@ class Factorize(Pass):
         if self.residual is not None:
             share = self.rank_ratio or DEFAULT_SHARE
             residuals = Residuals(load_model(self.residual), share, self.sequential)
-            return verdicts + residuals.carry(model, subjects, context)
+            verdicts += residuals.carry(model, subjects, context)
+            context.progress(1.0)
+            return verdicts
         plan = self._plan(model, subjects, context.part(0, PLANNING))
         verdicts += [skip(site.weight, plan.refused[key]) for key, site in plan.skipped(subjects)]
         verdicts += self._factorize(model, subjects, plan, context.part(PLANNING, 1))
