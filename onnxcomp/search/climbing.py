@@ -46,9 +46,10 @@ class Climber:
     """Climbs from nothing to the best point that it finds.
 
     Every pass is tried as strong as the floor lets it be, those first that absorb the error of
-    others; a further one joins at a middling strength while that of the first is found anew; and
-    then strengths are moved a little as long as that helps (coordinate search with the
-    line searches of a root finder: what is lost grows about geometrically with the strength).
+    others; a further one joins at a middling strength, then at a greater one or, where that was
+    too much, a mild one, while that of the first is found anew; and then strengths are moved a
+    little as long as that helps (coordinate search with the line searches of a root finder: what
+    is lost grows about geometrically with the strength).
 
     Args:
         space: The points that there are.

@@ -101,6 +101,7 @@ def prune_weight(
 
     (best, how), _ = best_repair(problem, candidates(), inputs.held_out)
     found, shift = problem.corrected(best)
+    how = f"{how}, deviations corrected" if problem.shifts else how
     return PrunedWeight(layer.form.to_tensor(found).astype(values.dtype), shift, how)
 
 

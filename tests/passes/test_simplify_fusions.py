@@ -68,6 +68,8 @@ def test_a_fusion_is_kept_whole(body, whole, reader, tmp_path):
         f"{NORM} k = Tanh (n) h = Mul (k, gain)",
         "a = MatMul (x, v) b = Tanh (a) p = Mul (a, b) h = Mul (p, half)",
         "a = MatMul (x, v) b = Erf (a) c = Mul (b, b) h = Mul (c, gain)",
+        "a = MatMul (x, v) e = Tanh (a) f = Add (e, one) p = Mul (a, f) h = Mul (p, half)",
+        ROOT_MEAN_SQUARE.replace("Div (one, s)", "Reciprocal (s)"),
     ],
 )
 def test_what_only_looks_like_one_is_folded(body):

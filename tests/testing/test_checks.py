@@ -128,10 +128,7 @@ class Boastful(Halve):
     """Say that bytes are saved where none are."""
 
     name: ClassVar[str] = "boastful"
-
-    @property
-    def saves_bytes(self):
-        return True
+    saves_bytes: ClassVar[bool] = True
 
 
 class Reshaping(Halve):
