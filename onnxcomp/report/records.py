@@ -107,6 +107,7 @@ class Trial(Record):
         reason: Why it was not kept, or what else there is to say; empty where there is nothing.
         bytes: Bytes of the result; None where there is none, as for all that follow.
         drop: By how much the metric dropped, or, without a metric, 1 - agreement.
+        expected_drop: What new items can be expected to lose; the floor is about this.
         snr_db: The lowest SNR of the float outputs, in dB; infinite (null in JSON) where equal.
         latency_ratio: Median of result / original; None where it was not timed either.
         latency_low: Lower end of its 95 % interval.
@@ -119,6 +120,7 @@ class Trial(Record):
     reason: str
     bytes: int | None
     drop: float | None
+    expected_drop: float | None
     snr_db: float | None
     latency_ratio: float | None
     latency_low: float | None

@@ -19,12 +19,13 @@ from threading import Thread
 from time import monotonic
 from typing import IO, TYPE_CHECKING, Any
 
-from onnxcomp.api import Settings, compare, compress, evaluator_of, floors_of
+from onnxcomp.api import Settings, compare, compress, evaluator_of
 from onnxcomp.benchmarking import cpu_ratio
 from onnxcomp.errors import OnnxcompError
 from onnxcomp.pipeline import parse_recipe
 from onnxcomp.report import Trial
 from onnxcomp.runtime import open_session, samples_for
+from onnxcomp.search.floors import expected_drop, missed_floors
 from onnxcomp.search.shelf import Shelf
 from onnxcomp.validation import Metric, evaluate
 
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from onnxcomp.benchmarking import Interval
     from onnxcomp.pipeline import Pass
     from onnxcomp.report import Report
+    from onnxcomp.runtime.evaluation import Score
 
 POLL_SECONDS = 0.2
 
@@ -47,7 +49,7 @@ class Job:
 
     Args:
         model: The original.
-        metric: The original's task metric; None where there is none.
+        score: What the evaluator makes of the original; None where there is none.
         data: Samples; None where there are none.
         recipe: The pipeline, as plain data.
         settings: How results are checked, and what they must not miss.
@@ -57,7 +59,7 @@ class Job:
     """
 
     model: Path
-    metric: float | None
+    score: Score | None
     data: Path | None
     recipe: dict[str, Any]
     settings: Settings
@@ -102,6 +104,7 @@ def failed(job: Job, reason: str, started: float) -> Trial:
         reason=reason,
         bytes=None,
         drop=None,
+        expected_drop=None,
         snr_db=None,
         latency_ratio=None,
         latency_low=None,
@@ -119,15 +122,14 @@ def attempt(job: Job) -> Trial:
     shelf, passes = Shelf(job.shelf), parse_recipe(job.recipe)
     path, report = _made(job, shelf, passes)
     evaluator = evaluator_of(job.settings)
-    if evaluator is not None and job.metric is not None:
+    if evaluator is not None and job.score is not None:
         found = evaluate(path, evaluator, job.settings.provider[0], job.settings.threads)
-        metric = Metric(original=job.metric, result=found.value)
+        metric = Metric.of(job.score, found)
         report = report.model_copy(update={"metric": metric})
-    floors = floors_of(report, job.settings)
     problem = next((each.problem for each in report.validation if each.problem), None)
     if problem is not None:
         return failed(job, problem, started)
-    missed = [each.text for each in floors if each.verdict == "missed"]
+    missed = missed_floors(report, job.settings)
     undone = [
         f"{step.name} was undone: {step.reason}"
         for step in shelf.steps(passes)
@@ -141,6 +143,7 @@ def attempt(job: Job) -> Trial:
         reason="; ".join([*missed, *undone]),
         bytes=report.output.bytes,
         drop=report.drop,
+        expected_drop=report.drop if report.metric is None else expected_drop(report.metric),
         snr_db=report.worst_snr_db,
         latency_ratio=latency.median,
         latency_low=latency.low,

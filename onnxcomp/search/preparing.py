@@ -29,10 +29,8 @@ from onnxcomp.validation import evaluate
 
 if TYPE_CHECKING:
     from onnxcomp.api import Settings
+    from onnxcomp.runtime.evaluation import Score
     from onnxcomp.search.aims import Aim
-
-METRIC = "metric.txt"
-"""Name under which the original's metric is remembered."""
 
 DEFAULT_DROP, DEFAULT_SNR = "1%", 20.0
 """The floor where none is asked for: the latter, in dB, is a hundredth of the energy too."""
@@ -51,16 +49,21 @@ class Task:
     Args:
         model: The original, as a file.
         data: Samples, as a file or folder; None where there are none.
-        metric: The original's task metric; None where none is asked for.
+        score: What the evaluator makes of the original; None where there is none.
         settings: How results are checked, and the floor.
         shelf: What is finished.
     """
 
     model: Path
     data: Path | None
-    metric: float | None
+    score: Score | None
     settings: Settings
     shelf: Shelf
+
+    @property
+    def metric(self) -> float | None:
+        """The original's task metric; None where none is asked for."""
+        return None if self.score is None else self.score.value
 
     @cached_property
     def bytes(self) -> int:
@@ -84,7 +87,7 @@ def prepared(model: Any, data: Any, aim: Aim, settings: Settings) -> Task:
     return Task(
         model=model_file,
         data=data_file,
-        metric=_metric(settings, model_file, shelf),
+        score=_score(settings, model_file, shelf),
         settings=settings,
         shelf=shelf,
     )
@@ -221,12 +224,12 @@ def _code_of(evaluator: Any) -> Path | None:
     return None if code is None else Path(code)
 
 
-def _metric(settings: Settings, model: Path, shelf: Shelf) -> float | None:
+def _score(settings: Settings, model: Path, shelf: Shelf) -> Score | None:
     evaluator = evaluator_of(settings)
     if evaluator is None:
         return None
-    known = shelf.number(METRIC)
+    known = shelf.score()
     if known is None:
-        known = evaluate(model, evaluator, settings.provider[0], settings.threads).value
-        shelf.remember(METRIC, known)
+        known = evaluate(model, evaluator, settings.provider[0], settings.threads)
+        shelf.remember(known)
     return known

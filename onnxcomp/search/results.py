@@ -137,8 +137,8 @@ def _is_as_good(one: Trial, other: Trial) -> bool:
     """Tell whether a trial that is no larger is as fast and as accurate, too."""
     if one.latency_ratio is None or other.latency_ratio is None:
         return False
-    if one.drop is not None and other.drop is not None:
-        is_as_close = one.drop <= other.drop
+    if one.expected_drop is not None and other.expected_drop is not None:
+        is_as_close = one.expected_drop <= other.expected_drop
     else:
         is_as_close = (one.snr_db or 0.0) >= (other.snr_db or 0.0)
     return is_as_close and one.latency_ratio <= other.latency_ratio + SAME_LATENCY

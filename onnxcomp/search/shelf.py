@@ -10,12 +10,14 @@ from pathlib import Path
 from tempfile import mkdtemp
 from typing import TYPE_CHECKING
 
+import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
 from onnxcomp.errors import ModelError
 from onnxcomp.graph.saving import replacing
 from onnxcomp.pipeline import recipe
 from onnxcomp.report import Step, Trial
+from onnxcomp.runtime.evaluation import Score
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
     from onnxcomp.pipeline import Pass
     from onnxcomp.report import Report
 
-MODEL, STEPS = "model.onnx", "steps.json"
+MODEL, STEPS, SCORE = "model.onnx", "steps.json", "score.json"
 
 _STEPS = TypeAdapter(tuple[Step, ...])
 
@@ -104,17 +106,19 @@ class Shelf:
         with replacing(self._record(passes)) as file:
             file.write(trial.to_json().encode())
 
-    def number(self, name: str) -> float | None:
-        """Return a number that was remembered."""
+    def score(self) -> Score | None:
+        """Return what the evaluator made of the original, if that was remembered."""
         try:
-            return float((self.folder / name).read_text())
+            value, items = json.loads((self.folder / SCORE).read_text())
         except (OSError, ValueError):
             return None
+        return Score(value, None if items is None else np.array(items))
 
-    def remember(self, name: str, number: float) -> None:
-        """Remember a number."""
-        with replacing(self.folder / name) as file:
-            file.write(repr(number).encode())
+    def remember(self, score: Score) -> None:
+        """Remember what the evaluator made of the original."""
+        items = None if score.items is None else score.items.tolist()
+        with replacing(self.folder / SCORE) as file:
+            file.write(json.dumps([score.value, items]).encode())
 
     def _place(self, passes: Sequence[Pass]) -> Path:
         return self.folder / _key(passes)

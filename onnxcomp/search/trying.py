@@ -96,7 +96,7 @@ class Trying:
         task = self._task
         return Job(
             model=task.model,
-            metric=task.metric,
+            score=task.score,
             data=task.data,
             recipe=recipe(passes),
             settings=task.settings,

@@ -15,6 +15,7 @@ def trial(number, count, drop, *, status="kept", latency=None, passes=("cluster"
         reason="" if status == "kept" else NAME,
         bytes=count,
         drop=drop,
+        expected_drop=drop,
         snr_db=None if drop is None else 20.0,
         latency_ratio=latency,
         latency_low=latency,

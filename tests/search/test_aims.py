@@ -18,6 +18,7 @@ def trial(count, latency, low):
         reason="",
         bytes=count,
         drop=0.0,
+        expected_drop=0.0,
         snr_db=30.0,
         latency_ratio=latency,
         latency_low=low,

@@ -2,10 +2,12 @@
 
 from textwrap import dedent
 
+import numpy as np
 import pytest
 
 from onnxcomp import Settings, available_passes
 from onnxcomp.pipeline import recipe
+from onnxcomp.runtime.evaluation import Score
 from onnxcomp.search.jobs import Job, run_isolated
 from onnxcomp.search.shelf import Shelf
 
@@ -13,6 +15,7 @@ PASSES = (available_passes()["cluster"](bits=4, min_elements=16),)
 
 EVALUATOR = """
 import os, signal, time
+import numpy as np
 
 def dies(predict):
     os.kill(os.getpid(), signal.SIGKILL)
@@ -22,6 +25,12 @@ def hangs(predict):
 
 def leaves(predict):
     os._exit(7)
+
+def swaps(predict):
+    return np.tile([1.0, 0.0], 10)
+
+def keeps(predict):
+    return np.repeat([1.0, 0.0], 10)
 """
 
 
@@ -31,12 +40,13 @@ def job(task, tmp_path):
     (tmp_path / "running").mkdir()
     return lambda function, seconds=60.0: Job(
         model=task.model,
-        metric=None if function is None else 1.0,
+        score=None if function is None else Score(0.5, np.repeat([1.0, 0.0], 10)),
         data=task.data,
         recipe=recipe(PASSES),
         settings=Settings(
             evaluate=None if function is None else f"{tmp_path / 'metric.py'}:{function}",
             min_snr=5,
+            max_drop=None if function is None else 0.05,
         ),
         shelf=Shelf.at(tmp_path / "shelf").folder,
         running=tmp_path / "running",
@@ -49,6 +59,19 @@ def test_a_result(job, tmp_path):
     assert (trial.status, trial.reason) == ("kept", "")
     assert Shelf(tmp_path / "shelf").trial(PASSES) == trial
     assert Shelf(tmp_path / "shelf").model(PASSES).stat().st_size == trial.bytes
+
+
+def test_items_that_changed_both_ways_are_not_relied_on(job):
+    trial = run_isolated(job("swaps"))
+    assert (trial.status, trial.drop) == ("missed", 0.0)
+    assert trial.expected_drop > 0.05
+    assert trial.reason.startswith("the metric dropped by 0, but 20 items are so few that 0.1")
+    assert trial.reason.endswith(" must be expected of others; allowed is 0.05")
+
+
+def test_items_that_all_stay_are_relied_on(job):
+    trial = run_isolated(job("keeps"))
+    assert (trial.status, trial.drop, trial.expected_drop) == ("kept", 0.0, 0.0)
 
 
 @pytest.mark.parametrize(
