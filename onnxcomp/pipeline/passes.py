@@ -105,12 +105,10 @@ class Pass(Options, ABC):
     The command, the recipe entry, the checks and the schema of a pass come from its fields:
     ``bits: Annotated[int, Field(ge=1, le=8, description="...")] = 4``. Every field has a default.
 
-    A subclass sets ``name``, its command; ``stage``; and ``strength``, what a search turns. Its
-    docstring is the command's help.
+    A subclass sets ``name``, its command, and ``stage``. Its docstring is the command's help.
     """
 
     stage: ClassVar[Stage]
-    strength: ClassVar[Strength | None] = None
 
     include: Annotated[
         tuple[str, ...], Field(description="Only tensors whose name matches one of these globs.")
@@ -118,6 +116,11 @@ class Pass(Options, ABC):
     exclude: Annotated[
         tuple[str, ...], Field(description="No tensors whose name matches one of these globs.")
     ] = ()
+
+    @property
+    def strength(self) -> Strength | None:
+        """What a search turns; None if there is nothing."""
+        return None
 
     @property
     def needs_data(self) -> bool:

@@ -57,7 +57,6 @@ class Cluster(Pass):
 
     name: ClassVar[str] = "cluster"
     stage: ClassVar[Stage] = Stage.CODE
-    strength: ClassVar[Strength] = Strength("size_ratio", 1.5, 24.0)
 
     bits: Annotated[int, Field(ge=1, le=8, description="Bits a weight.")] = 4
     clusters: Annotated[
@@ -137,6 +136,11 @@ class Cluster(Pass):
             )
         if self.share == "model" and self.width > 1:
             raise OptionError(f"{self.name}: share = 'model' needs width = 1")
+
+    @property
+    def strength(self) -> Strength:
+        """What a search turns: the size."""
+        return Strength("size_ratio", 1.5, 24.0)
 
     @property
     def codebook_size(self) -> int:

@@ -55,7 +55,6 @@ class Factorize(Pass):
 
     name: ClassVar[str] = "factorize"
     stage: ClassVar[Stage] = Stage.FACTORIZE
-    strength: ClassVar[Strength] = Strength("size_ratio", 1.05, 4.0)
 
     energy: Annotated[
         float,
@@ -143,6 +142,13 @@ class Factorize(Pass):
                 f"{self.name}: residual and {budget} exclude each other; give rank_ratio"
             )
         parse_plan(self.plan, self.name)
+
+    @property
+    def strength(self) -> Strength:
+        """What a search turns: multiplications where only speed is wanted, and else the size."""
+        if self.allow == "speed":
+            return Strength("macs", 0.98, 0.25)
+        return Strength("size_ratio", 1.05, 4.0)
 
     @property
     def saves_bytes(self) -> bool:

@@ -43,7 +43,6 @@ class Prune(Pass):
 
     name: ClassVar[str] = "prune"
     stage: ClassVar[Stage] = Stage.PRUNE
-    strength: ClassVar[Strength] = Strength("sparsity", 0.1, 0.95)
 
     sparsity: Annotated[
         float, Field(gt=0, lt=1, description="Share of the weights that become zero.")
@@ -111,6 +110,11 @@ class Prune(Pass):
                     f"{self.name}: pattern = {self.pattern!r}: of M neighbours fewer than M stay, "
                     "and one at least"
                 )
+
+    @property
+    def strength(self) -> Strength:
+        """What a search turns: the zeros."""
+        return Strength("sparsity", 0.1, 0.95)
 
     @property
     def needs_data(self) -> bool:

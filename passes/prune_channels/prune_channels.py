@@ -52,7 +52,6 @@ class PruneChannels(Pass):
 
     name: ClassVar[str] = "prune-channels"
     stage: ClassVar[Stage] = Stage.PRUNE_CHANNELS
-    strength: ClassVar[Strength] = Strength("macs", 0.98, 0.25)
 
     ratio: Annotated[
         float | None,
@@ -109,6 +108,11 @@ class PruneChannels(Pass):
                 f"{self.name}: ratio = {self.ratio} leaves less than least = {self.least}; "
                 "lower one of them"
             )
+
+    @property
+    def strength(self) -> Strength:
+        """What a search turns: the operations that stay."""
+        return Strength("macs", 0.98, 0.25)
 
     @property
     def saves_bytes(self) -> bool:
