@@ -62,7 +62,9 @@ def choose(
     menus: Menus,
     sensitivities: Sequence[float],
     cost: Cost,
+    *,
     budget: int,
+    held: int,
 ) -> list[Variant | None]:
     """Choose a variant for each layer, or None where it stays as it is.
 
@@ -71,10 +73,11 @@ def choose(
         menus: What each could become, by the identity of its weight's constant.
         sensitivities: What the outputs lose by each for its own squared error.
         cost: What a layer takes of the budget.
-        budget: What all may take.
+        budget: What all may take, and those that have no choice.
+        held: What those take.
 
     Raises:
-        ValueError: No choice is within the budget; the message says what the least is.
+        ValueError: No choice is within the budget; the message says what the least of all is.
     """
     lists = [[None, *menus[id(site.weight.tensor)]] for site in sites]
     options = [
@@ -84,8 +87,8 @@ def choose(
         ]
         for site, variants, sensitivity in zip(sites, lists, sensitivities, strict=True)
     ]
-    chosen = allocate(options, budget)
+    chosen = allocate(options, budget - held)
     if chosen is None:
-        least = sum(min(option.nbytes for option in each) for each in options)
+        least = held + sum(min(option.nbytes for option in each) for each in options)
         raise ValueError(str(least))
     return [variants[place] for variants, place in zip(lists, chosen, strict=True)]

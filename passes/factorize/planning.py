@@ -195,12 +195,12 @@ class Planner:
                 concerned.append(site)
         told = self.context.part(SURVEYED, 1)
         sensitivities = losses(self.model, concerned, found.probes, told)
-        spare = budget - sum(
-            cost(site, None) for site, _ in subjects if all(site is not one for one in concerned)
-        )
-        chosen = choose(concerned, menus, sensitivities, cost, spare)
+        others = [site for site, _ in subjects if all(site is not one for one in concerned)]
+        held = sum(cost(site, None) for site in others)
+        own = (concerned, menus, sensitivities, cost)
+        chosen = choose(*own, budget=budget, held=held)
         while self._strike_slow(concerned, chosen, menus, refused):
-            chosen = choose(concerned, menus, sensitivities, cost, spare)
+            chosen = choose(*own, budget=budget, held=held)
         pairs = zip(concerned, chosen, strict=True)
         choices = {id(site.weight.tensor): one.choice for site, one in pairs if one is not None}
         kept = {key: why for key, why in refused.items() if key not in choices}

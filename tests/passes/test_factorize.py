@@ -155,6 +155,17 @@ def test_budgets_that_cannot_be_kept(options, message):
         factorized(DENSE, context_of(DENSE, FEEDS), **options)
 
 
+def test_what_is_said_to_be_in_reach_is():
+    options = {"rank_multiple": 16, "kinds": ("channel",)}
+    with pytest.raises(OptionError) as refused:
+        factorized(CONVNET, context_of(CONVNET, IMAGES), macs=0.01, **options)
+    least = float(re.search(r"(0\.\d+) can \(", str(refused.value))[1]) + 1e-3
+    context = context_of(CONVNET, IMAGES)
+    result, verdicts = factorized(CONVNET, context, macs=least, **options)
+    assert counted(result) <= least * counted(CONVNET.SerializeToString())
+    assert "has no rank" in verdicts["w1"].reason
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
