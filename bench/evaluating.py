@@ -22,7 +22,7 @@ from rich.console import Console
 from rich.table import Table
 
 from onnxcomp import Settings, compare
-from onnxcomp.benchmarking import Interval
+from onnxcomp.intervals import Interval
 from onnxcomp.runtime import Array, open_session
 from onnxcomp.runtime.comparison import OutputSums
 from onnxcomp.runtime.dtypes import is_float

@@ -9,16 +9,18 @@ shows what the machine's noise alone would make of it.
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice, permutations
+from itertools import chain, islice, permutations
 from math import ceil, inf
 from pathlib import Path
 from random import Random
 from tempfile import TemporaryDirectory
+from typing import Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from onnxcomp.errors import OptionError
+from onnxcomp.intervals import Interval, interval_of
 from onnxcomp.runtime.memory import peak_memory
 from onnxcomp.runtime.ports import check_outputs
 from onnxcomp.runtime.samples import Feed, Samples
@@ -30,24 +32,10 @@ _LEAST_SECONDS = 0.002
 _WARM_UPS = 3
 _FEEDS = 4
 _LOADS = 5
-_RESAMPLES = 2000
+_BLOCKS = 6
 _SEED = 0
 
-
-class Interval(BaseModel):
-    """A median of ratios and its 95 % bootstrap interval; without unit, below 1 is less.
-
-    Attributes:
-        median: The median over the rounds.
-        low: Lower end of the interval.
-        high: Upper end of the interval.
-    """
-
-    model_config = ConfigDict(frozen=True, defer_build=True)
-
-    median: float
-    low: float
-    high: float
+Clock = Literal["wall", "cpu"]
 
 
 class PeakMemory(BaseModel):
@@ -135,53 +123,60 @@ def benchmark(
         first = _file(original, Path(folder, "original.onnx"))
         second = _file(result, Path(folder, "result.onnx"))
         trial = _Trial((first, second, first), provider, threads)
-        rounds = trial.rounds(feeds, pairs, progress)
+        blocks = trial.blocks(feeds, pairs, progress)
         load_ratio = trial.load_ratio()
         memory = PeakMemory(
             original=peak_memory(first, feeds[0], provider, threads),
             result=peak_memory(second, feeds[0], provider, threads),
         )
-    latency_ratios = [one[1].wall / one[0].wall for one in rounds]
-    control_ratios = [one[2].wall / one[0].wall for one in rounds]
+    latency_ratios = _ratios(blocks, 1, "wall")
+    control_ratios = _ratios(blocks, 2, "wall")
     return Benchmark(
         provider=provider,
         threads=threads,
         pairs=pairs,
-        latency_ratio=_interval(latency_ratios),
-        cpu_ratio=_interval([one[1].cpu / one[0].cpu for one in rounds]),
-        control=_interval(control_ratios),
-        cpu_control=_interval([one[2].cpu / one[0].cpu for one in rounds]),
-        latency_ratios=tuple(latency_ratios),
-        control_ratios=tuple(control_ratios),
+        latency_ratio=interval_of(latency_ratios),
+        cpu_ratio=interval_of(_ratios(blocks, 1, "cpu")),
+        control=interval_of(control_ratios),
+        cpu_control=interval_of(_ratios(blocks, 2, "cpu")),
+        latency_ratios=tuple(chain.from_iterable(latency_ratios)),
+        control_ratios=tuple(chain.from_iterable(control_ratios)),
         load_ratio=load_ratio,
         peak_memory=memory,
     )
 
 
-def cpu_ratio(
-    original: bytes | Path, result: bytes | Path, feeds: Sequence[Feed], threads: int = 1
+def time_ratio(
+    original: bytes | Path,
+    result: bytes | Path,
+    feeds: Sequence[Feed],
+    provider: str = "cpu",
+    threads: int = 1,
 ) -> Interval:
-    """Return the ratio of the CPU times of two models' runs, and of nothing else.
+    """Return the ratio of the times of two models' runs, and nothing else.
 
     For parts of a model or many candidates: `benchmark` says more. Models that take long, whose
-    times vary less, are run less often.
+    times vary less, are run less often. One thread on the CPU is timed by what it used of it,
+    which a busy machine does not change; all else by the clock.
 
     Args:
         original: A serialised model, or the path of a file.
         result: The same; it has the original's inputs and outputs.
         feeds: What both are fed in turn.
-        threads: Threads of one run.
+        provider: The execution provider.
+        threads: Threads of one run; 0 leaves it to ONNX Runtime.
     """
     with TemporaryDirectory(prefix="onnxcomp-") as folder:
         first = _file(original, Path(folder, "original.onnx"))
         second = _file(result, Path(folder, "result.onnx"))
-        trial = _Trial((first, second, first), "cpu", threads)
-        session = open_session(first, "cpu", threads)
+        trial = _Trial((first, second), provider, threads)
+        session = open_session(first, provider, threads)
         started = time.perf_counter()
         session.run(feeds[0])
         is_slow = time.perf_counter() - started > _SLOW_SECONDS
-        rounds = trial.rounds(feeds, _FEW_PAIRS if is_slow else _LEAST_PAIRS, None)
-    return _interval([one[1].cpu / one[0].cpu for one in rounds])
+        blocks = trial.blocks(feeds, _FEW_PAIRS if is_slow else _LEAST_PAIRS, None)
+    clock: Clock = "cpu" if provider == "cpu" and threads == 1 else "wall"
+    return interval_of(_ratios(blocks, 1, clock))
 
 
 @dataclass(frozen=True)
@@ -192,32 +187,40 @@ class _Times:
     cpu: float
 
 
+_Round = list[_Times]
+"""The times of each model, in the order in which they are given."""
+
+
 @dataclass(frozen=True)
 class _Trial:
-    """The original, the result and the original again, to be timed in turn."""
+    """The original, the result and perhaps the original again, to be timed in turn."""
 
-    models: tuple[Path, Path, Path]
+    models: tuple[Path, ...]
     provider: str
     threads: int
 
-    def rounds(
+    def blocks(
         self, feeds: Sequence[Feed], pairs: int, progress: Callable[[float], None] | None
-    ) -> list[list[_Times]]:
-        """Return the times of the three in every round.
+    ) -> list[list[_Round]]:
+        """Return the times of all in every round, a block for each time that they were loaded.
 
         Where a session's weights come to lie in memory makes it some percent faster or slower for
-        as long as it lives. So the three are loaded anew for every order that there is.
+        as long as it lives. So all are loaded anew, in every order that there is.
         """
         shuffle = Random(_SEED).shuffle  # noqa: S311  # an order, not a secret
-        rounds: list[list[_Times]] = []
+        blocks: list[list[_Round]] = []
         orders = list(permutations(range(len(self.models))))
-        for place, loading in enumerate(orders):
-            wanted = pairs * (place + 1) // len(orders) - len(rounds)
-            for times in self._block(loading, feeds[place % len(feeds)], wanted, shuffle):
-                rounds.append(times)
+        done = 0
+        for place in range(_BLOCKS):
+            wanted = pairs * (place + 1) // _BLOCKS - done
+            feed, block = feeds[place % len(feeds)], []
+            for times in self._block(orders[place % len(orders)], feed, wanted, shuffle):
+                block.append(times)
+                done += 1
                 if progress is not None:
-                    progress(len(rounds) / pairs)
-        return rounds
+                    progress(done / pairs)
+            blocks.append(block)
+        return blocks
 
     def _block(
         self,
@@ -225,8 +228,8 @@ class _Trial:
         feed: Feed,
         count: int,
         shuffle: Callable[[list[int]], None],
-    ) -> Iterator[list[_Times]]:
-        """Load the three in the order of ``loading``, and yield ``count`` rounds."""
+    ) -> Iterator[_Round]:
+        """Load all in the order of ``loading``, and yield ``count`` rounds."""
         sessions = {who: self._open(who) for who in loading}
         check_outputs(sessions[0], sessions[1])
         feeds = {who: session.encoded(feed) for who, session in sessions.items()}
@@ -281,11 +284,6 @@ def _file(model: bytes | Path, place: Path) -> Path:
     return place
 
 
-def _interval(ratios: Sequence[float]) -> Interval:
-    from scipy.stats import bootstrap  # noqa: PLC0415 - slow to import, and only needed here
-
-    spread = bootstrap(
-        (ratios,), np.median, n_resamples=_RESAMPLES, method="percentile", rng=_SEED
-    ).confidence_interval
-    median = float(np.median(ratios))
-    return Interval(median=median, low=float(spread.low), high=float(spread.high))
+def _ratios(blocks: Sequence[Sequence[_Round]], who: int, clock: Clock) -> list[list[float]]:
+    """Return a model's times over the original's, block by block."""
+    return [[getattr(one[who], clock) / getattr(one[0], clock) for one in each] for each in blocks]

@@ -46,7 +46,8 @@ class FloorError(OnnxcompError):
     """The result missed the accuracy floor that the caller set.
 
     Attributes:
-        compressed: The result that missed it, with its report.
+        compressed: The result that missed it, with its report; of a search that found nothing,
+            the report alone.
     """
 
     exit_code = 3

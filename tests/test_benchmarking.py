@@ -7,7 +7,7 @@ import numpy as np
 import onnx
 import pytest
 
-from onnxcomp.benchmarking import _interval, benchmark, cpu_ratio
+from onnxcomp.benchmarking import benchmark, time_ratio
 from onnxcomp.errors import ModelError, OptionError
 from onnxcomp.runtime import open_session, samples_for
 from onnxcomp.runtime.memory import own_peak, peak_memory
@@ -80,12 +80,6 @@ def test_peak_memory_without_proc(monkeypatch, system, factor):
     assert own_peak() == 5 * factor
 
 
-def test_the_interval_holds_the_median():
-    found = _interval([1.0] * 25 + [2.0] * 5)
-    assert (found.low, found.median, found.high) == (1, 1, 1)
-    assert _interval([1.0, 2.0, 3.0]) == _interval([1.0, 2.0, 3.0])
-
-
 def test_peak_memory_grows_with_the_model():
     """A width of 4096 is 64 MiB of weights."""
     small, large = chain(1, 16), chain(1, 4096)
@@ -109,6 +103,6 @@ def test_the_memory_of_text_and_of_a_failure():
 def test_parts_of_a_model():
     original, result = chain(2), chain(8)
     feed = next(iter(samples_for(open_session(original))))
-    found = cpu_ratio(original, result, [feed])
+    found = time_ratio(original, result, [feed])
     assert found.low <= found.median <= found.high
     assert found.median > 1.5

@@ -19,7 +19,8 @@ from onnxcomp.cli.options import (
     taken,
 )
 from onnxcomp.cli.writing import check_folder, check_report_path, quiet_option, say
-from onnxcomp.report import trial_line
+from onnxcomp.errors import FloorError
+from onnxcomp.report import Report, trial_line
 from onnxcomp.search import Aim, search_front, search_pipeline, target_file
 
 if TYPE_CHECKING:
@@ -140,11 +141,16 @@ def _searched(search: Callable[..., Result], given: dict[str, Any]) -> Result:
         if not given["quiet"]:
             show(trial_line(trial), is_result=False)
 
-    return search(
-        given["model"],
-        data=given["data"],
-        aim=Aim.model_validate(taken(Aim, given)),
-        settings=Settings.model_validate(taken(Settings, given)),
-        limits=Limits.model_validate(taken(Limits, given)),
-        told=told,
-    )
+    try:
+        return search(
+            given["model"],
+            data=given["data"],
+            aim=Aim.model_validate(taken(Aim, given)),
+            settings=Settings.model_validate(taken(Settings, given)),
+            limits=Limits.model_validate(taken(Limits, given)),
+            told=told,
+        )
+    except FloorError as error:
+        if isinstance(error.compressed, Report):
+            say(error.compressed, given)
+        raise

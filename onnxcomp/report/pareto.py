@@ -103,12 +103,11 @@ def pareto_plots(report: Report) -> tuple[ParetoPlot, ...]:
 
 
 def best_trials(report: Report) -> tuple[Trial, ...]:
-    """Return the trials on a front, and the chosen one, in the order in which they were tried."""
+    """Return the trials on the front, and the chosen one, in the order of trying."""
     search = report.search
     if search is None:
         return ()
-    fronts = (front_of(_by_drop(search)), front_of(_by_latency(search)))
-    numbers = {one.trial.number for front in fronts for one in front} | {search.chosen}
+    numbers = {*search.front, search.chosen}
     return tuple(one for one in search.trials if one.number in numbers)
 
 

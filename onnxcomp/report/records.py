@@ -107,7 +107,8 @@ class Trial(Record):
         reason: Why it was not kept, or what else there is to say; empty where there is nothing.
         bytes: Bytes of the result; None where there is none, as for all that follow.
         drop: By how much the metric dropped, or, without a metric, 1 - agreement.
-        expected_drop: What new items can be expected to lose; the floor is about this.
+        strain: The most that it lost of what it may lose: above 1 it misses the floor; infinite
+            (null in JSON) where that cannot be told.
         snr_db: The lowest SNR of the float outputs, in dB; infinite (null in JSON) where equal.
         latency_ratio: Median of result / original; None where it was not timed either.
         latency_low: Lower end of its 95 % interval.
@@ -120,13 +121,13 @@ class Trial(Record):
     reason: str
     bytes: int | None
     drop: float | None
-    expected_drop: float | None
+    strain: float | None
     snr_db: float | None
     latency_ratio: float | None
     latency_low: float | None
     seconds: float
 
-    @field_serializer("snr_db", when_used="json")
+    @field_serializer("snr_db", "strain", when_used="json")
     def _finite_or_null(self, value: float | None) -> float | None:
         return value if value is not None and isfinite(value) else None
 
@@ -139,12 +140,15 @@ class Search(Record):
         floor: What a candidate must not miss, in words.
         trials: In the order in which they were tried.
         chosen: Number of the trial whose result left; None where nothing met the floor.
+        front: Numbers of those of which none is better in bytes, latency and accuracy at once,
+            the smallest first.
     """
 
     goal: str
     floor: str
     trials: tuple[Trial, ...]
     chosen: int | None
+    front: tuple[int, ...] = ()
 
 
 class Report(Record):

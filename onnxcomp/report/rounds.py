@@ -12,7 +12,8 @@ from onnxcomp.report.scales import Scale, padded
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from onnxcomp.benchmarking import Benchmark, Interval
+    from onnxcomp.benchmarking import Benchmark
+    from onnxcomp.intervals import Interval
 
 WIDTH, HEIGHT = 520, 150
 LEFT, RIGHT, BOTTOM = 70, 504, 112

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
     from rich.console import RenderableType
 
-    from onnxcomp.benchmarking import Benchmark, Interval
+    from onnxcomp.benchmarking import Benchmark
+    from onnxcomp.intervals import Interval
     from onnxcomp.report.records import Report, Step
     from onnxcomp.validation import Metric, Validation
     from onnxcomp.verdicts import Verdict

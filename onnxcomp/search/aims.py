@@ -10,6 +10,7 @@ from pydantic import Field
 from onnxcomp.options import Options
 
 if TYPE_CHECKING:
+    from onnxcomp.api import Limits
     from onnxcomp.report import Trial
 
 NO_SLOWER = 1.02
@@ -59,16 +60,24 @@ class Aim(Options):
         ),
     ] = None
 
-    def objective(self, trial: Trial, original_bytes: int) -> float:
+    def objective(self, trial: Trial, original_bytes: int, limits: Limits) -> float:
         """Return what is to be as small as can be; infinite for a result that does not do.
+
+        Beyond a limit it is by how many times, so that a search finds its way within.
 
         Args:
             trial: One that gave a result.
             original_bytes: Of the original's files.
+            limits: What size and latency must hold.
         """
         if trial.bytes is None or trial.latency_ratio is None or trial.latency_low is None:
             return inf
         size, latency = trial.bytes / original_bytes, trial.latency_ratio
+        beyond = size * (limits.min_size_ratio or 0.0)
+        if limits.max_latency_ratio is not None:
+            beyond = max(beyond, trial.latency_low / limits.max_latency_ratio)
+        if beyond > 1:
+            return beyond
         if self.goal == "size":
             return size if trial.latency_low <= NO_SLOWER else inf
         if self.goal == "speed":

@@ -52,7 +52,8 @@ def search_pipeline(
         settings: How results are checked, and the floor.
         limits: What size and latency must hold.
         executor: Where candidates are tried; each starts a process of its own there. Threads of
-            this process if not given. It must see the cache at the same path.
+            this process if not given. It must see the cache, the model, the data and the
+            evaluator at the same paths.
         told: Told of each trial when it is finished.
 
     Raises:
@@ -61,11 +62,11 @@ def search_pipeline(
         OnnxcompError: Something else is wrong; see `onnxcomp.errors`.
     """
     end = monotonic() + 60 * aim.minutes
-    task = prepared(model, data, aim, settings)
     space = space_of(aim)
+    task = prepared(model, data, aim, settings, limits)
     with trying(task, aim.jobs, executor, end, told) as one, suppress(TimeIsUp, KeyboardInterrupt):
         Climber(space, one.judge(space, aim, 1.0, end), aim.jobs).climb()
-    return best_of(task, aim, limits, one.trials)
+    return best_of(task, aim, one.trials)
 
 
 def search_front(
@@ -89,14 +90,13 @@ def search_front(
         OnnxcompError: As there.
     """
     end = monotonic() + 60 * aim.minutes
-    task = prepared(model, data, aim, settings)
-    climbs = [(goal, slack) for slack in SLACKS for goal in GOALS]
+    aims = [aim.model_copy(update={"goal": goal}) for goal in GOALS]
+    climbs = [(own, space_of(own), slack) for slack in SLACKS for own in aims]
+    task = prepared(model, data, aim, settings, limits)
     with trying(task, aim.jobs, executor, end, told) as one, suppress(KeyboardInterrupt):
-        for place, (goal, slack) in enumerate(climbs):
+        for place, (own, space, slack) in enumerate(climbs):
             now = monotonic()
             deadline = now + (end - now) / (len(climbs) - place)
-            own = aim.model_copy(update={"goal": goal})
-            space = space_of(own)
             with suppress(TimeIsUp):
                 Climber(space, one.judge(space, own, slack, deadline), aim.jobs).climb()
-    return front_of(task, best_of(task, aim, limits, one.trials), one.trials)
+    return Front(best_of(task, aim, one.trials), front_of(task, one.trials))

@@ -1,15 +1,16 @@
-"""How near to the floor a trial is, when the best of many trials is sought."""
+"""How near to the floor a candidate is, when the best of many is sought."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from math import exp, inf, pi, sqrt
 from typing import TYPE_CHECKING
 
 from onnxcomp.api import floors_of
 
 if TYPE_CHECKING:
-    from onnxcomp.api import Settings
-    from onnxcomp.report import Report, Trial
+    from onnxcomp.api import Floor, Limits, Settings
+    from onnxcomp.report import Report
     from onnxcomp.validation import Metric
 
 INTERVAL_ERRORS = 2 * 1.96
@@ -39,45 +40,56 @@ def expected_drop(metric: Metric) -> float:
     return metric.drop + error * exp(-(errors**2) / 2 - log_ndtr(errors)) / sqrt(2 * pi)
 
 
-def missed_floors(report: Report, settings: Settings) -> list[str]:
-    """Return by how much a candidate misses each floor that it misses, a line each.
+@dataclass(frozen=True)
+class Loss:
+    """What a candidate lost, as far as there are floors.
+
+    Args:
+        strain: The most that it lost of what it may lose: above 1 it misses a floor; infinite
+            where that cannot be told.
+        missed: By how much it misses each floor that it misses, a line each.
+    """
+
+    strain: float
+    missed: tuple[str, ...]
+
+
+def loss_of(report: Report, settings: Settings) -> Loss:
+    """Return what a candidate lost, as far as there are floors.
 
     Args:
         report: What was measured of it.
         settings: They have the floors.
     """
-    missed = [each.text for each in floors_of(report, settings) if each.verdict == "missed"]
-    metric = report.metric
-    if metric is None or settings.max_drop is None:
-        return missed
-    allowed, expected = settings.allowed_drop(metric.original), expected_drop(metric)
-    if metric.drop <= allowed < expected:
-        missed.append(
-            f"the metric dropped by {metric.drop:.4g}, but {metric.items} items are so few that "
-            f"{expected:.4g} must be expected of others; allowed is {allowed:.4g}"
-        )
-    return missed
+    strains, missed = [0.0], []
+    for floor in floors_of(report, settings):
+        expected = floor.measured
+        if floor.option == "max_drop" and report.metric is not None:
+            expected = expected_drop(report.metric)
+        strains.append(_strain(floor, expected))
+        if floor.verdict == "missed":
+            missed.append(floor.text)
+        elif strains[-1] > 1 and report.metric is not None:
+            missed.append(
+                f"the metric dropped by {report.metric.drop:.4g}, but {report.metric.items} items "
+                f"are so few that {expected:.4g} must be expected of others; allowed is "
+                f"{floor.allowed:.4g}"
+            )
+    return Loss(max(strains), tuple(missed))
 
 
-def strain(trial: Trial, settings: Settings, metric: float | None) -> float:
-    """Return what a trial lost over what it may lose: above 1 it misses the floor.
-
-    Args:
-        trial: The trial.
-        settings: They have the floor.
-        metric: The original's task metric; None where the floor is about rows that agree.
-    """
-    strains = [0.0]
-    if settings.max_drop is not None and trial.expected_drop is not None:
-        allowed = settings.allowed_drop(1.0 if metric is None else metric)
-        lost = trial.expected_drop
-        strains.append(lost / allowed if allowed else inf * (lost > 0))
-    if settings.min_snr is not None and trial.snr_db is not None:
-        strains.append(10 ** ((settings.min_snr - trial.snr_db) / 10))
-    return max(strains)
+def _strain(floor: Floor, lost: float | None) -> float:
+    """Return what was lost over what may be lost; of noise, by its energy."""
+    if lost is None:
+        return inf
+    if floor.option == "min_snr":
+        return inf if lost == -inf else 10 ** ((floor.allowed - lost) / 10)
+    if lost <= 0:
+        return 0.0
+    return lost / floor.allowed if floor.allowed else inf
 
 
-def floor_in_words(settings: Settings, metric: float | None) -> str:
+def floor_in_words(settings: Settings, limits: Limits, metric: float | None) -> str:
     """Return what a result must not miss, in one line."""
     floors = []
     if settings.max_drop is not None and metric is None:
@@ -88,4 +100,8 @@ def floor_in_words(settings: Settings, metric: float | None) -> str:
         floors.append(f"a metric of at least {least:.4g}, the original's is {metric:.4g}")
     if settings.min_snr is not None:
         floors.append(f"an SNR of at least {settings.min_snr:g} dB")
+    if limits.min_size_ratio is not None:
+        floors.append(f"a size ratio of at least {limits.min_size_ratio:g}")
+    if limits.max_latency_ratio is not None:
+        floors.append(f"a latency ratio of at most {limits.max_latency_ratio:g}")
     return " and ".join(floors)

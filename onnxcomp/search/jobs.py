@@ -14,26 +14,26 @@ import sys
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
-from tempfile import TemporaryFile
+from pathlib import Path
+from tempfile import TemporaryDirectory, TemporaryFile, gettempdir
 from threading import Thread
 from time import monotonic
 from typing import IO, TYPE_CHECKING, Any
 
 from onnxcomp.api import Settings, compare, compress, evaluator_of
-from onnxcomp.benchmarking import cpu_ratio
+from onnxcomp.benchmarking import time_ratio
 from onnxcomp.errors import OnnxcompError
 from onnxcomp.pipeline import parse_recipe
 from onnxcomp.report import Trial
 from onnxcomp.runtime import open_session, samples_for
-from onnxcomp.search.floors import expected_drop, missed_floors
+from onnxcomp.search.floors import loss_of
 from onnxcomp.search.shelf import Shelf
 from onnxcomp.validation import Metric, evaluate
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
-    from onnxcomp.benchmarking import Interval
+    from onnxcomp.intervals import Interval
     from onnxcomp.pipeline import Pass
     from onnxcomp.report import Report
     from onnxcomp.runtime.evaluation import Score
@@ -41,6 +41,12 @@ if TYPE_CHECKING:
 POLL_SECONDS = 0.2
 
 TIMED_FEEDS = 4
+
+BEGUN = "begun"
+"""Name of the file by which a process says that it has its job."""
+
+TOLD_TO_END = (-signal.SIGTERM, -signal.SIGINT)
+"""Exit codes of processes that somebody ended."""
 
 
 @dataclass(frozen=True)
@@ -76,8 +82,8 @@ def run_isolated(job: Job) -> Trial:
     """
     shelf, passes = Shelf(job.shelf), parse_recipe(job.recipe)
     started = monotonic()
-    with TemporaryFile() as errors:
-        process = _started(job, errors)
+    with TemporaryFile() as errors, TemporaryDirectory(prefix="onnxcomp-") as scratch:
+        process = _started(job, errors, scratch)
         while process.poll() is None:
             try:
                 process.wait(POLL_SECONDS)
@@ -88,10 +94,13 @@ def run_isolated(job: Job) -> Trial:
         _end(process)
         errors.seek(0)
         last = errors.read().decode(errors="replace").strip().rpartition("\n")[2]
+        has_begun = Path(scratch, BEGUN).is_file()
     found = shelf.trial(passes)
     if found is None:
         found = failed(job, _fate(process.returncode, last), started)
-        shelf.note(passes, found)
+        # What never began, or was told to end, says nothing of the candidate.
+        if has_begun and process.returncode not in TOLD_TO_END:
+            shelf.note(passes, found)
     return found
 
 
@@ -104,7 +113,7 @@ def failed(job: Job, reason: str, started: float) -> Trial:
         reason=reason,
         bytes=None,
         drop=None,
-        expected_drop=None,
+        strain=None,
         snr_db=None,
         latency_ratio=None,
         latency_low=None,
@@ -129,7 +138,7 @@ def attempt(job: Job) -> Trial:
     problem = next((each.problem for each in report.validation if each.problem), None)
     if problem is not None:
         return failed(job, problem, started)
-    missed = missed_floors(report, job.settings)
+    loss = loss_of(report, job.settings)
     undone = [
         f"{step.name} was undone: {step.reason}"
         for step in shelf.steps(passes)
@@ -139,11 +148,11 @@ def attempt(job: Job) -> Trial:
     return Trial(
         number=0,
         recipe=job.recipe,
-        status="missed" if missed else "kept",
-        reason="; ".join([*missed, *undone]),
+        status="missed" if loss.missed else "kept",
+        reason="; ".join([*loss.missed, *undone]),
         bytes=report.output.bytes,
         drop=report.drop,
-        expected_drop=report.drop if report.metric is None else expected_drop(report.metric),
+        strain=loss.strain,
         snr_db=report.worst_snr_db,
         latency_ratio=latency.median,
         latency_low=latency.low,
@@ -167,7 +176,7 @@ def _made(job: Job, shelf: Shelf, passes: Sequence[Pass]) -> tuple[Path, Report]
             settings=quiet,
             memory=shelf.memory(passes[: count - 1]),
         )
-        path, report = shelf.keep(passes[:count], result)
+        path, report = shelf.keep(passes[:count], result, job.running)
     if report is None or not report.validation:
         report = compare(job.model, path, data=job.data, settings=quiet)
     return path, report
@@ -177,14 +186,22 @@ def _latency(job: Job, path: Path) -> Interval:
     session = open_session(job.model, job.settings.provider[0])
     samples = samples_for(session, job.data, job.settings.samples, job.settings.seed)
     feeds = list(islice(samples.batched(1), TIMED_FEEDS))
-    return cpu_ratio(job.model, path, feeds, job.settings.threads or 1)
+    provider, threads = job.settings.provider[0], job.settings.threads or 1
+    return time_ratio(job.model, path, feeds, provider, threads)
 
 
-def _started(job: Job, errors: IO[bytes]) -> subprocess.Popen[bytes]:
+def _started(job: Job, errors: IO[bytes], scratch: str) -> subprocess.Popen[bytes]:
+    """Start a process that finds what this one finds, and leaves nothing outside of scratch."""
     command = [sys.executable, "-c", f"from {__name__} import main; main()"]
+    path = os.pathsep.join(filter(None, sys.path))
     # A session of its own, so that an interrupt from the keyboard reaches the search alone.
     process = subprocess.Popen(  # noqa: S603 - this module
-        command, stdin=subprocess.PIPE, stdout=errors, stderr=errors, start_new_session=True
+        command,
+        stdin=subprocess.PIPE,
+        stdout=errors,
+        stderr=errors,
+        env=os.environ | {"PYTHONPATH": path, "TMPDIR": scratch, "TEMP": scratch},
+        start_new_session=True,
     )
     assert process.stdin is not None  # noqa: S101 - it was asked for
     # One that ends at once says why in its errors.
@@ -195,8 +212,12 @@ def _started(job: Job, errors: IO[bytes]) -> subprocess.Popen[bytes]:
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
+    """End a process and, where the system has groups, what it started."""
     process.kill()
     process.wait()
+    if hasattr(os, "killpg"):
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
     if process.stdin is not None:
         process.stdin.close()
 
@@ -218,6 +239,7 @@ def _watch_for_end() -> None:
 def main() -> None:
     """Try the job on stdin, and write down what it came to."""
     job: Job = pickle.load(sys.stdin.buffer)  # noqa: S301 - from the process that started this one
+    Path(gettempdir(), BEGUN).touch()
     Thread(target=_watch_for_end, daemon=True).start()
     started = monotonic()
     try:

@@ -11,24 +11,26 @@ from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, mkdtemp
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from onnxcomp.api import compare, evaluator_of
+from onnxcomp.api import HELD_OUT, evaluator_of
 from onnxcomp.errors import DataError, OptionError
 from onnxcomp.graph import load_model, save_model
 from onnxcomp.options import did_you_mean
 from onnxcomp.pipeline import available_presets, read_recipe
-from onnxcomp.report import record_of_files
+from onnxcomp.report import environment, record_of_files
+from onnxcomp.runtime import open_session, samples_for
+from onnxcomp.runtime.comparison import OutputSums, largest_disagreement
 from onnxcomp.search.labels import Accuracy, read_labels
-from onnxcomp.search.shelf import MODEL, Shelf, digest, user_cache
+from onnxcomp.search.shelf import MODEL, Shelf, digest, move_to, user_cache
 from onnxcomp.search.spaces import Space
-from onnxcomp.validation import evaluate
+from onnxcomp.validation import evaluate, load_evaluator
 
 if TYPE_CHECKING:
-    from onnxcomp.api import Settings
+    from onnxcomp.api import Limits, Settings
     from onnxcomp.runtime.evaluation import Score
     from onnxcomp.search.aims import Aim
 
@@ -37,9 +39,6 @@ DEFAULT_DROP, DEFAULT_SNR = "1%", 20.0
 
 CALIBRATION = 64
 """Samples that passes see unless told otherwise: a search has no time for many."""
-
-FEW = 40
-"""Samples that show whether outputs have rows."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +49,7 @@ class Task:
         model: The original, as a file.
         data: Samples, as a file or folder; None where there are none.
         score: What the evaluator makes of the original; None where there is none.
+        limits: What size and latency must hold.
         settings: How results are checked, and the floor.
         shelf: What is finished.
     """
@@ -57,6 +57,7 @@ class Task:
     model: Path
     data: Path | None
     score: Score | None
+    limits: Limits
     settings: Settings
     shelf: Shelf
 
@@ -71,7 +72,7 @@ class Task:
         return record_of_files([self.model, *load_model(self.model).data_paths]).bytes
 
 
-def prepared(model: Any, data: Any, aim: Aim, settings: Settings) -> Task:
+def prepared(model: Any, data: Any, aim: Aim, settings: Settings, limits: Limits) -> Task:
     """Measure the original, and put everything where processes find it.
 
     Raises:
@@ -88,6 +89,7 @@ def prepared(model: Any, data: Any, aim: Aim, settings: Settings) -> Task:
         model=model_file,
         data=data_file,
         score=_score(settings, model_file, shelf),
+        limits=limits,
         settings=settings,
         shelf=shelf,
     )
@@ -138,7 +140,8 @@ def _data_file(data: Any, given: Path) -> Path | None:
         if isinstance(data, Mapping):
             np.savez(Path(folder, "samples.npz"), **data)
             return _put(Path(folder), given) / "samples.npz"
-        for place, feed in enumerate(data):
+        feeds = iter(data.get_next, None) if hasattr(data, "get_next") else data
+        for place, feed in enumerate(feeds):
             if not isinstance(feed, Mapping):
                 raise DataError(
                     f"data is a list of {type(feed).__name__}; give dicts of arrays by input name"
@@ -150,9 +153,11 @@ def _data_file(data: Any, given: Path) -> Path | None:
 def _put(folder: Path, given: Path) -> Path:
     """Copy a folder to the place that its content names, and return that."""
     place = given / digest(folder)
-    if not place.is_dir():
-        shutil.copytree(folder, place)
-    return place
+    if place.is_dir():
+        return place
+    made = Path(mkdtemp(dir=given))
+    shutil.copytree(folder, made, dirs_exist_ok=True)
+    return move_to(place, made)
 
 
 def _with_metric(settings: Settings, aim: Aim, model: Path, data: Path | None) -> Settings:
@@ -172,21 +177,28 @@ def _with_floor(settings: Settings, model: Path, data: Path | None) -> Settings:
     update: dict[str, Any] = {
         "hold_out": data is not None,
         "calibration": settings.calibration or CALIBRATION,
+        "validation": True,
         "bench": False,
     }
-    has_rows = _has_rows(settings.model_copy(update=update), model, data)
+    has_rows = _has_rows(settings, model, data)
     if settings.max_drop is None and settings.min_snr is None:
         if settings.evaluate is None and not has_rows:
             update["min_snr"] = DEFAULT_SNR
         else:
             update["max_drop"] = DEFAULT_DROP
-    try:
-        pickle.dumps(settings.evaluate)
-    except (pickle.PicklingError, AttributeError, TypeError) as error:
-        raise OptionError(
-            "evaluate is a function that no other process can find; give file.py:function"
-        ) from error
+    _check_evaluator(settings.evaluate)
     return settings.model_copy(update=update)
+
+
+def _check_evaluator(evaluator: Any) -> None:
+    """Refuse what a process of its own cannot find: it does not run this one's script."""
+    remedy = "evaluate is a function that no other process can find; give file.py:function"
+    if getattr(evaluator, "__module__", None) == "__main__":
+        raise OptionError(remedy)
+    try:
+        pickle.dumps(evaluator)
+    except (pickle.PicklingError, AttributeError, TypeError) as error:
+        raise OptionError(remedy) from error
 
 
 def _has_rows(settings: Settings, model: Path, data: Path | None) -> bool:
@@ -195,10 +207,14 @@ def _has_rows(settings: Settings, model: Path, data: Path | None) -> bool:
     Raises:
         DataError: The samples do not fit, or are too few.
     """
-    without = {"evaluate": None, "max_drop": None, "min_snr": None}
-    few = settings.model_copy(update={**without, "samples": FEW})
-    report = compare(model, model, data=data, settings=few)
-    return report.drop is not None
+    session = open_session(model, settings.provider[0], settings.threads)
+    samples = samples_for(session, data, settings.samples, settings.seed)
+    seen = samples if data is None else samples.parted(HELD_OUT)[1]
+    outputs = session.run(next(iter(seen.batched(1))))
+    found = [OutputSums(name) for name in outputs]
+    for one in found:
+        one.add(outputs[one.name], outputs[one.name])
+    return largest_disagreement(one.comparison() for one in found) is not None
 
 
 def _name(model: Path, data: Path | None, settings: Settings, labels: str | None) -> str:
@@ -207,6 +223,7 @@ def _name(model: Path, data: Path | None, settings: Settings, labels: str | None
     files = [data, _code_of(settings.evaluate), None if labels is None else Path(labels)]
     return digest(
         version("onnxcomp"),
+        environment(settings.provider, settings.threads).to_json(),
         json.dumps(held, sort_keys=True),
         pickle.dumps(settings.evaluate),
         *("" if file is None else file for file in files),
@@ -217,8 +234,7 @@ def _name(model: Path, data: Path | None, settings: Settings, labels: str | None
 def _code_of(evaluator: Any) -> Path | None:
     """Return the file that an evaluator is in, where that is known."""
     if isinstance(evaluator, str):
-        file = Path(evaluator.rpartition(":")[0])
-        return file if file.suffix == ".py" else None
+        evaluator = load_evaluator(evaluator).function
     module = sys.modules.get(getattr(evaluator, "__module__", ""))
     code = getattr(module, "__file__", None)
     return None if code is None else Path(code)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import inf
 from typing import TYPE_CHECKING
 
 from onnxcomp.api import compare, recipe_of
@@ -14,10 +15,9 @@ from onnxcomp.report import Report, Search, record_of_files
 from onnxcomp.search.floors import floor_in_words
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-    from onnxcomp.api import Limits
     from onnxcomp.pipeline import Pass
     from onnxcomp.report import Trial
     from onnxcomp.search.aims import Aim
@@ -83,62 +83,86 @@ class Front:
         return written
 
 
-def best_of(task: Task, aim: Aim, limits: Limits, trials: Trials) -> Found:
+def best_of(task: Task, aim: Aim, trials: Trials) -> Found:
     """Check and time the best result, and report what was tried.
 
     Raises:
-        FloorError: There is none that is better than the original.
+        FloorError: There is none that is better than the original; ``compressed`` is the report.
     """
-    kept = {passes: trial for passes, trial in trials.items() if trial.status == "kept"}
-    least = limits.min_size_ratio or 0.0
-    kept = {
-        passes: each for passes, each in kept.items() if task.bytes >= least * (each.bytes or 0)
-    }
-    floor = floor_in_words(task.settings, task.metric)
-    passes = min(kept, key=lambda each: aim.objective(kept[each], task.bytes), default=())
-    if not kept or aim.objective(kept[passes], task.bytes) >= 1:
-        raise FloorError(
-            f"nothing among {len(trials)} pipelines is better than the original and keeps the "
-            f"floor ({floor}); give more --minutes, a larger --max-drop or another --target"
-        )
-    path = task.shelf.model(passes)
-    assert path is not None  # noqa: S101 - it was kept
+    results = dict(_results(task, trials))
+    search = Search(
+        goal=aim.goal,
+        floor=floor_in_words(task.settings, task.limits, task.metric),
+        trials=tuple(trials.values()),
+        chosen=None,
+        front=tuple(trial.number for trial, _ in front_of(task, trials)),
+    )
+
+    def objective(passes: tuple[Pass, ...]) -> float:
+        return aim.objective(trials[passes], task.bytes, task.limits)
+
+    kept = [passes for passes in results if trials[passes].status == "kept"]
+    best = min(kept, key=objective, default=None)
+    if best is None or objective(best) >= 1:
+        raise _nothing_found(task, search)
     settings = task.settings.model_copy(update={"bench": True})
-    report = compare(task.model, path, data=task.data, settings=settings)
+    report = compare(task.model, results[best], data=task.data, settings=settings)
     update = {
-        "steps": task.shelf.steps(passes),
-        "search": Search(
-            goal=aim.goal,
-            floor=floor,
-            trials=tuple(trials.values()),
-            chosen=kept[passes].number,
-        ),
+        "steps": task.shelf.steps(best),
+        "search": search.model_copy(update={"chosen": trials[best].number}),
         "output": report.output.model_copy(update={"path": None}),
     }
-    return Found(path, report.model_copy(update=update))
+    return Found(results[best], report.model_copy(update=update))
 
 
-def front_of(task: Task, best: Found, trials: Trials) -> Front:
+def _nothing_found(task: Task, search: Search) -> FloorError:
+    """Return the error of a search of which nothing is left but the report."""
+    count, reasons = len(search.trials), [each.reason for each in search.trials]
+    if count and all(each.status == "failed" for each in search.trials):
+        missed = f"each of {count} pipelines failed, the first because {reasons[0]}"
+    else:
+        missed = (
+            f"nothing among {count} pipelines is better than the original and keeps the floor "
+            f"({search.floor})"
+        )
+    plain = {"evaluate": None, "max_drop": None, "min_snr": None}
+    settings = task.settings.model_copy(update=plain)
+    report = compare(task.model, task.model, data=task.data, settings=settings)
+    return FloorError(
+        f"{missed}; give more --minutes, a larger --max-drop or another --target",
+        report.model_copy(
+            update={
+                "search": search,
+                "missed": missed,
+                "output": report.output.model_copy(update={"path": None}),
+            }
+        ),
+    )
+
+
+def front_of(task: Task, trials: Trials) -> tuple[tuple[Trial, Path], ...]:
     """Return the results of which none is better in everything; latencies are equal to 2 %."""
     front: list[tuple[Trial, Path]] = []
-    ranked = sorted(trials.items(), key=lambda each: (each[1].bytes or 0, each[1].number))
-    for passes, trial in ranked:
-        path = task.shelf.model(passes)
-        steps = task.shelf.steps(passes) if path is not None else ()
-        is_original = not any(step.status == "applied" for step in steps)
-        if trial.latency_ratio is None or path is None or is_original:
-            continue
+    found = [(trials[passes], path) for passes, path in _results(task, trials)]
+    for trial, path in sorted(found, key=lambda each: (each[0].bytes or 0, each[0].number)):
         if not any(_is_as_good(other, trial) for other, _ in front):
             front.append((trial, path))
-    return Front(best, tuple(front))
+    return tuple(front)
+
+
+def _results(task: Task, trials: Trials) -> Iterator[tuple[tuple[Pass, ...], Path]]:
+    """Yield the pipelines that gave something else than the original, and where that is."""
+    for passes, trial in trials.items():
+        path = task.shelf.model(passes)
+        if trial.latency_ratio is None or path is None:
+            continue
+        if any(step.status == "applied" for step in task.shelf.steps(passes)):
+            yield passes, path
 
 
 def _is_as_good(one: Trial, other: Trial) -> bool:
     """Tell whether a trial that is no larger is as fast and as accurate, too."""
     if one.latency_ratio is None or other.latency_ratio is None:
         return False
-    if one.expected_drop is not None and other.expected_drop is not None:
-        is_as_close = one.expected_drop <= other.expected_drop
-    else:
-        is_as_close = (one.snr_db or 0.0) >= (other.snr_db or 0.0)
-    return is_as_close and one.latency_ratio <= other.latency_ratio + SAME_LATENCY
+    strains = [inf if each.strain is None else each.strain for each in (one, other)]
+    return strains[0] <= strains[1] and one.latency_ratio <= other.latency_ratio + SAME_LATENCY

@@ -74,19 +74,21 @@ class Shelf:
         """Return the folder for what is measured of the result of a pipeline, which is here."""
         return self._place(passes) if passes else self.folder
 
-    def keep(self, passes: Sequence[Pass], result: Compressed) -> tuple[Path, Report]:
-        """Put the result of a pipeline here; return where its model is, and its report."""
+    def keep(
+        self, passes: Sequence[Pass], result: Compressed, making: Path
+    ) -> tuple[Path, Report]:
+        """Put the result of a pipeline here; return where its model is, and its report.
+
+        Args:
+            passes: The pipeline.
+            result: What came of it.
+            making: A folder on this one's file system, for what is not whole yet.
+        """
         steps = (*self.steps(passes[:-1]), *result.report.steps)
-        made = Path(mkdtemp(dir=self.folder, prefix=".making-"))
+        made = Path(mkdtemp(dir=making))
         report = result.save(made / MODEL)
         (made / STEPS).write_bytes(_STEPS.dump_json(steps, by_alias=True))
-        place = self._place(passes)
-        try:
-            made.rename(place)
-        except OSError:
-            # Another process was faster; what it made is the same.
-            shutil.rmtree(made)
-        return place / MODEL, report
+        return move_to(self._place(passes), made) / MODEL, report
 
     def steps(self, passes: Sequence[Pass]) -> tuple[Step, ...]:
         """Return the records of the passes of a pipeline whose result is here."""
@@ -125,6 +127,16 @@ class Shelf:
 
     def _record(self, passes: Sequence[Pass]) -> Path:
         return self.folder / f"{_key(passes)}.json"
+
+
+def move_to(place: Path, made: Path) -> Path:
+    """Rename a folder that is whole to where it belongs, and return that."""
+    try:
+        made.rename(place)
+    except OSError:
+        # Another process was faster; what it made is the same.
+        shutil.rmtree(made)
+    return place
 
 
 def user_cache() -> Path:

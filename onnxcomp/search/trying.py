@@ -4,20 +4,21 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from math import inf
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from shutil import rmtree
+from tempfile import mkdtemp
 from time import monotonic
 from typing import TYPE_CHECKING
 
 from onnxcomp.pipeline import recipe
 from onnxcomp.search.climbing import Standing
-from onnxcomp.search.floors import strain
 from onnxcomp.search.jobs import Job, failed, run_isolated
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
-    from concurrent.futures import Executor, Future
+    from concurrent.futures import Executor
 
     from onnxcomp.pipeline import Pass
     from onnxcomp.report import Trial
@@ -72,25 +73,39 @@ class Trying:
     def _standing(self, trial: Trial, aim: Aim, slack: float) -> Standing:
         if trial.status == "failed":
             return Standing(inf, inf)
-        lost = strain(trial, self._task.settings, self._task.metric) / slack
-        objective = aim.objective(trial, self._task.bytes) if lost <= 1 else inf
-        return Standing(objective, lost)
+        lost = inf if trial.strain is None else trial.strain / slack
+        if lost > 1:
+            return Standing(inf, lost)
+        return Standing(aim.objective(trial, self._task.bytes, self._task.limits), lost)
 
     def _tried(self, pipelines: Sequence[tuple[Pass, ...]], deadline: float) -> list[Trial]:
-        known = [self.trials.get(each) or self._task.shelf.trial(each) for each in pipelines]
-        if deadline <= monotonic() and None in known:
+        known = {each: self.trials.get(each) or self._task.shelf.trial(each) for each in pipelines}
+        if deadline <= monotonic() and None in known.values():
             raise TimeIsUp
-        jobs = [self._job(each) for each in pipelines]
-        futures = [
-            None if trial is not None else self._pool.submit(run_isolated, job)
-            for trial, job in zip(known, jobs, strict=True)
-        ]
-        for passes, trial, job, future in zip(pipelines, known, jobs, futures, strict=True):
-            found = trial if trial is not None else _result(future, job)
+        unknown = [each for each, trial in known.items() if trial is None]
+        waiting = {each: self._submitted(self._job(each)) for each in unknown}
+        for passes, trial in known.items():
             if passes not in self.trials:
+                found = waiting[passes]() if trial is None else trial
                 self.trials[passes] = found.model_copy(update={"number": len(self.trials)})
                 self._told(self.trials[passes])
         return [self.trials[each] for each in pipelines]
+
+    def _submitted(self, job: Job) -> Callable[[], Trial]:
+        """Begin a candidate; return what waits for what it came to, or that its place broke."""
+        started = monotonic()
+        try:
+            future = self._pool.submit(run_isolated, job)
+        except RuntimeError as error:
+            return partial(failed, job, _broken(error), started)
+
+        def result() -> Trial:
+            try:
+                return future.result()
+            except Exception as error:  # noqa: BLE001 - an executor of whatever kind
+                return failed(job, _broken(error), started)
+
+        return result
 
     def _job(self, passes: Sequence[Pass]) -> Job:
         task = self._task
@@ -120,22 +135,15 @@ def trying(
         told: Told of each trial when it is finished.
     """
     pool = ThreadPoolExecutor(jobs) if executor is None else executor
-    with TemporaryDirectory(prefix="onnxcomp-") as folder:
-        running = Path(folder, "running")
-        running.mkdir()
-        try:
-            yield Trying(task, pool, running, end, told)
-        finally:
-            running.rmdir()
-            if executor is None:
-                pool.shutdown(cancel_futures=True)
-
-
-def _result(future: Future[Trial] | None, job: Job) -> Trial:
-    """Return what a candidate came to, or that where it was tried broke down."""
-    started = monotonic()
+    # Beside what is finished, so that candidates on other machines see it too.
+    running = Path(mkdtemp(dir=task.shelf.folder, prefix=".running-"))
     try:
-        assert future is not None  # noqa: S101 - there is one for whatever is not known
-        return future.result()
-    except Exception as error:  # noqa: BLE001 - an executor of whatever kind
-        return failed(job, f"the executor failed: {type(error).__name__}: {error}", started)
+        yield Trying(task, pool, running, end, told)
+    finally:
+        rmtree(running)
+        if executor is None:
+            pool.shutdown(cancel_futures=True)
+
+
+def _broken(error: Exception) -> str:
+    return f"the executor failed: {type(error).__name__}: {error}"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from onnxcomp.benchmarking import cpu_ratio
+from onnxcomp.benchmarking import time_ratio
 from onnxcomp.graph import Variable, copy_model, isolate, model_bytes
 from onnxcomp.statistics import one_thread
 from passes.factorize.splitting import split
@@ -74,7 +74,7 @@ class Stopwatch:
         split(replace(site, nodes=(node,)), choice, arrays, {id(node): changed})
         feed = {GIVEN: random.standard_normal(watch.shapes[0]).astype(site.weight.dtype)}
         with one_thread():
-            return 1 / cpu_ratio(model_bytes(dense), model_bytes(changed), [feed]).median
+            return 1 / time_ratio(model_bytes(dense), model_bytes(changed), [feed]).median
 
     def _alone(self, site: Site) -> Model:
         """Return a model of nothing but the layer."""

@@ -12,7 +12,7 @@ from itertools import islice
 from time import perf_counter
 from typing import TYPE_CHECKING
 
-from onnxcomp.benchmarking import cpu_ratio
+from onnxcomp.benchmarking import time_ratio
 from onnxcomp.graph import copy_model, model_bytes
 from onnxcomp.pipeline import Context
 from onnxcomp.statistics import Range, RangeWatch, Statistics, held_out_samples, layers, walk
@@ -164,7 +164,7 @@ class Drafts:
         for place, start in enumerate(starts):
             part = context.part(place / len(starts), (place + 1) / len(starts))
             kept, draft = self._without_idle(start, part)
-            if cpu_ratio(model_bytes(self.model), draft, self.feeds).high < 1:
+            if time_ratio(model_bytes(self.model), draft, self.feeds).high < 1:
                 found.append(kept)
         return found
 
@@ -179,7 +179,7 @@ class Drafts:
         if self.options.wide or not self.static[False]:
             return True
         narrow, wide = (self._made(Mix("static", wide=each)) for each in (False, True))
-        return narrow != wide and cpu_ratio(narrow, wide, self.feeds).high < 1
+        return narrow != wide and time_ratio(narrow, wide, self.feeds).high < 1
 
     def _without_idle(self, mix: Mix, context: Context) -> tuple[Mix, bytes]:
         """Take parts of a model out of a mix that do not make it faster; return its draft too."""
@@ -193,6 +193,6 @@ class Drafts:
                 if perf_counter() - started > MOST_SECONDS:
                     return kept, draft
                 tried = self._made(other)
-                if cpu_ratio(draft, tried, self.feeds).median < 1:
+                if time_ratio(draft, tried, self.feeds).median < 1:
                     kept, draft = other, tried
         return kept, draft

@@ -6,7 +6,7 @@ import pytest
 
 from onnxcomp import Limits, OnnxcompError, Settings, check
 from onnxcomp.api.floors import floors_of
-from onnxcomp.benchmarking import Interval
+from onnxcomp.intervals import Interval
 
 AGAINST = ("--against", "model.onnx", "--data", "samples.npz")
 

@@ -37,6 +37,7 @@ def full():
             trial(2, 100, 0.5, status="missed"),
             trial(3, None, None, status="failed", passes=("gone",)),
             chosen=1,
+            front=(2, 1, 0),
         ),
         missed=NAME,
         graph=GraphChange(

@@ -1,6 +1,7 @@
 """Records that are made up: names are such as anybody may give a tensor."""
 
-from onnxcomp.benchmarking import Benchmark, Interval, PeakMemory
+from onnxcomp.benchmarking import Benchmark, PeakMemory
+from onnxcomp.intervals import Interval
 from onnxcomp.report import Search, Step, Trial
 from onnxcomp.verdicts import Verdict
 
@@ -15,7 +16,7 @@ def trial(number, count, drop, *, status="kept", latency=None, passes=("cluster"
         reason="" if status == "kept" else NAME,
         bytes=count,
         drop=drop,
-        expected_drop=drop,
+        strain=drop,
         snr_db=None if drop is None else 20.0,
         latency_ratio=latency,
         latency_low=latency,
@@ -23,8 +24,8 @@ def trial(number, count, drop, *, status="kept", latency=None, passes=("cluster"
     )
 
 
-def search(*trials, chosen=None):
-    return Search(goal="size", floor=NAME, trials=trials, chosen=chosen)
+def search(*trials, chosen=None, front=()):
+    return Search(goal="size", floor=NAME, trials=trials, chosen=chosen, front=front)
 
 
 def verdict(name, after=25, *, is_changed=True):

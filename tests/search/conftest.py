@@ -8,8 +8,8 @@ from time import monotonic
 import numpy as np
 import pytest
 
-from onnxcomp.benchmarking import Interval
 from onnxcomp.errors import OnnxcompError
+from onnxcomp.intervals import Interval
 from onnxcomp.pipeline import parse_recipe
 from onnxcomp.search.jobs import attempt, failed
 from onnxcomp.search.shelf import Shelf
@@ -58,7 +58,7 @@ def here():
     """Nothing is timed, as noise must not decide in a test, and few candidates are tried."""
     same = Interval(median=1.0, low=1.0, high=1.0)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("onnxcomp.search.jobs.cpu_ratio", lambda *_: same)
+        patch.setattr("onnxcomp.search.jobs.time_ratio", lambda *_: same)
         patch.setattr("onnxcomp.search.climbing.TRIES", 4)
         patch.setattr("onnxcomp.search.climbing.MOVES", ())
         yield Here()

@@ -4,6 +4,7 @@ from math import inf
 
 import pytest
 
+from onnxcomp import Limits
 from onnxcomp.report import Trial
 from onnxcomp.search.aims import Aim
 
@@ -18,7 +19,7 @@ def trial(count, latency, low):
         reason="",
         bytes=count,
         drop=0.0,
-        expected_drop=0.0,
+        strain=0.0,
         snr_db=30.0,
         latency_ratio=latency,
         latency_low=low,
@@ -38,8 +39,24 @@ def trial(count, latency, low):
     ],
 )
 def test_the_objective(goal, count, latency, low, objective):
-    assert Aim(goal=goal).objective(trial(count, latency, low), BYTES) == objective
+    found = Aim(goal=goal).objective(trial(count, latency, low), BYTES, Limits())
+    assert found == objective
+
+
+@pytest.mark.parametrize(
+    ("limits", "objective"),
+    [
+        (Limits(min_size_ratio=2), 0.5),
+        (Limits(min_size_ratio=8), 2.0),
+        (Limits(max_latency_ratio=0.4), 0.5),
+        (Limits(max_latency_ratio=0.2), 2.0),
+        (Limits(min_size_ratio=16, max_latency_ratio=0.2), 4.0),
+    ],
+)
+def test_beyond_a_limit_it_is_by_how_many_times(limits, objective):
+    one = trial(250, 0.5, 0.4)
+    assert Aim(goal="speed").objective(one, BYTES, limits) == pytest.approx(objective)
 
 
 def test_what_gave_no_result_is_nobodys_best():
-    assert Aim().objective(trial(None, None, None), BYTES) == inf
+    assert Aim().objective(trial(None, None, None), BYTES, Limits()) == inf

@@ -1,13 +1,19 @@
 """Whole searches, candidates tried in this process."""
 
 import json
+from concurrent.futures import BrokenExecutor, Executor
+from itertools import permutations
+from pathlib import Path
+from types import FunctionType
 
 import numpy as np
+import onnx
 import pytest
 
 from onnxcomp import Limits, Settings, compress
 from onnxcomp.api import recipe_of
 from onnxcomp.errors import FloorError, OnnxcompError, OptionError
+from onnxcomp.intervals import Interval
 from onnxcomp.pipeline import parse_recipe, read_recipe
 from onnxcomp.search import Aim, search_front, search_pipeline
 
@@ -72,11 +78,107 @@ def test_nothing_worse_than_the_original(task, aim, here):
         )
 
 
+def test_a_search_that_finds_nothing_tells_what_it_tried(task, aim, here):
+    strict = Settings(min_snr=200)
+    with pytest.raises(FloorError) as missed:
+        search_pipeline(task.model, data=task.data, aim=aim, settings=strict, executor=here)
+    report = missed.value.compressed
+    assert report.search.chosen is None
+    assert "missed" in {each.status for each in report.search.trials}
+    assert report.missed.startswith("nothing among ")
+
+
+def test_the_original_is_nobodys_result(task, tmp_path, here, monkeypatch):
+    faster = Interval(median=0.99, low=0.98, high=1.0)
+    monkeypatch.setattr("onnxcomp.search.jobs.time_ratio", lambda *_: faster)
+    (tmp_path / "nothing.toml").write_text('[[passes]]\npass = "expand"\n')
+    own = Aim(goal="speed", target=str(tmp_path / "nothing.toml"), cache=str(tmp_path), minutes=5)
+    with pytest.raises(FloorError, match="nothing among 2 pipelines is better"):
+        search_pipeline(task.model, data=task.data, aim=own, settings=SNR, executor=here)
+
+
+def test_a_floor_holds_without_validation(task, aim, here, found):
+    lax = Settings(min_snr=14).model_copy(update={"validation": False})
+    again = search_pipeline(task.model, data=task.data, aim=aim, settings=lax, executor=here)
+    assert again.path.read_bytes() == found.path.read_bytes()
+
+
+def test_a_batch_that_is_fixed(models, tmp_path, here):
+    proto = onnx.ModelProto()
+    proto.CopyFrom(models["dynamic_batch"].proto)
+    for port in (*proto.graph.input, *proto.graph.output):
+        port.type.tensor_type.shape.dim[0].dim_value = 16
+    x = np.random.default_rng(0).standard_normal((160, 32)).astype(np.float32)
+    (tmp_path / "passes.toml").write_text('[[passes]]\npass = "cluster"\nmin_elements = 16\n')
+    own = Aim(target=str(tmp_path / "passes.toml"), cache=str(tmp_path), minutes=5)
+    found = search_pipeline(proto, data={"x": x}, aim=own, settings=SNR, executor=here)
+    assert found.report.validation[0].samples == 32
+
+
+def test_a_reader_of_samples(models, task, aim, here):
+    x = np.load(task.data)["x"]
+
+    class Reader:
+        def __init__(self):
+            self.feeds = iter({"x": each[None]} for each in x)
+
+        def get_next(self):
+            return next(self.feeds, None)
+
+    again = search_pipeline(
+        models["dynamic_batch"].proto, data=Reader(), aim=aim, settings=SNR, executor=here
+    )
+    assert again.report.size_ratio > 1
+
+
+class Breaking(Executor):
+    """Takes one candidate, and then no more."""
+
+    def __init__(self, one):
+        self.left = [one]
+
+    def submit(self, *given):
+        if not self.left:
+            raise BrokenExecutor("gone")
+        return self.left.pop().submit(*given)
+
+
+def test_an_executor_that_breaks(task, tmp_path, here):
+    own = Aim(target=str(task.target), cache=str(tmp_path), minutes=5)
+    with pytest.raises(FloorError) as missed:
+        search_pipeline(task.model, data=task.data, aim=own, settings=SNR, executor=Breaking(here))
+    first, *others = missed.value.compressed.search.trials
+    assert first.status == "kept"
+    assert {each.reason for each in others} == {"the executor failed: BrokenExecutor: gone"}
+
+
+def test_a_cache_that_was_interrupted(task, models, here, tmp_path, monkeypatch):
+    def copy_half(source, place, **_):
+        Path(place, "model.onnx").write_bytes(Path(source, "model.onnx").read_bytes()[:100])
+        raise KeyboardInterrupt
+
+    own = Aim(target=str(task.target), cache=str(tmp_path), minutes=5)
+    given = {"data": task.data, "aim": own, "settings": SNR, "executor": here}
+    with monkeypatch.context() as patch:
+        patch.setattr("onnxcomp.search.preparing.shutil.copytree", copy_half)
+        with pytest.raises(KeyboardInterrupt):
+            search_pipeline(models["dynamic_batch"].proto, **given)
+    assert search_pipeline(models["dynamic_batch"].proto, **given).report.size_ratio > 1
+
+
+def dominates(one, other):
+    pairs = [(each.bytes, each.strain, each.latency_ratio) for each in (one, other)]
+    return all(first <= second for first, second in zip(*pairs, strict=True))
+
+
 def test_the_front(task, aim, here):
     front = search_front(task.model, data=task.data, aim=aim, settings=SNR, executor=here)
     sizes = [trial.bytes for trial, _ in front.trials]
     assert sizes == sorted(sizes)
     assert len(sizes) > 1
+    members = [trial for trial, _ in front.trials]
+    assert not any(dominates(*pair) for pair in permutations(members, 2))
+    assert front.best.report.search.front == tuple(each.number for each in members)
     written = front.save(task.cache / "front")
     for (trial, path), model in zip(front.trials, written, strict=True):
         assert model.read_bytes() == path.read_bytes()
@@ -104,6 +206,10 @@ def test_what_does_not_fit_together(task, aim, here):
         search_pipeline(task.model, data=task.data, aim=both, settings=metric, executor=here)
     with pytest.raises(OptionError, match="labels needs data"):
         search_pipeline(task.model, aim=both, executor=here)
+    function = FunctionType((lambda _: 1.0).__code__, {"__name__": "__main__"}, "metric")
+    own = Settings(evaluate=function)
+    with pytest.raises(OptionError, match="is a function that no other process can find"):
+        search_pipeline(task.model, data=task.data, aim=aim, settings=own, executor=here)
     hidden = Settings(evaluate=lambda _: 1.0)
     with pytest.raises(OptionError, match="is a function that no other process can find"):
         search_pipeline(task.model, data=task.data, aim=aim, settings=hidden, executor=here)

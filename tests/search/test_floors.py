@@ -6,8 +6,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import truncnorm
 
+from onnxcomp import Settings, compare
+from onnxcomp.runtime.comparison import OutputComparison
 from onnxcomp.runtime.evaluation import Metric, Score
-from onnxcomp.search.floors import INTERVAL_ERRORS, expected_drop
+from onnxcomp.search.floors import INTERVAL_ERRORS, expected_drop, loss_of
+from onnxcomp.validation import Validation
 
 DROPS = st.floats(-0.5, 0.5)
 ERRORS = st.floats(0.02, 0.5)
@@ -48,3 +51,44 @@ def test_a_number_without_items_is_taken_as_it_is():
 def test_what_changes_nothing_costs_nothing():
     items = np.array([1.0, 0.0, 1.0])
     assert expected_drop(Metric.of(Score(2 / 3, items), Score(2 / 3, items))) == 0.0
+
+
+def validation_of(snr_db, agreement=None):
+    found = OutputComparison(
+        name="y",
+        dtype="float32",
+        cosine=1.0,
+        snr_db=snr_db,
+        squared_error=0.0,
+        max_abs=1.0,
+        agreement=agreement,
+    )
+    return Validation(provider="cpu", samples=8, synthetic=False, outputs=(found,))
+
+
+@pytest.mark.parametrize(
+    ("settings", "snr_db", "agreement", "strain"),
+    [
+        (Settings(min_snr=20), 20.0, None, 1.0),
+        (Settings(min_snr=20), 10.0, None, 10.0),
+        (Settings(min_snr=20), np.inf, None, 0.0),
+        (Settings(min_snr=20), -np.inf, None, np.inf),
+        (Settings(max_drop=0.1), 20.0, 0.95, 0.5),
+        (Settings(max_drop=0.1), 20.0, None, np.inf),
+        (Settings(max_drop=0), 20.0, 1.0, 0.0),
+        (Settings(max_drop=0), 20.0, 0.99, np.inf),
+        (Settings(min_snr=20, max_drop=0.1), 30.0, 0.8, 2.0),
+        (Settings(), 0.0, 0.0, 0.0),
+    ],
+)
+def test_the_strain_says_whether_a_floor_is_missed(report, settings, snr_db, agreement, strain):
+    measured = report.model_copy(update={"validation": (validation_of(snr_db, agreement),)})
+    loss = loss_of(measured, settings)
+    assert loss.strain == pytest.approx(strain)
+    assert bool(loss.missed) == (strain > 1)
+
+
+@pytest.fixture(scope="module")
+def report(models):
+    original = models["dynamic_batch"].proto
+    return compare(original, original, settings=Settings(validation=False, bench=False))

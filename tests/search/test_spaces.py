@@ -35,7 +35,7 @@ def test_what_a_recipe_sets_is_not_turned(tmp_path):
     assert space.turns(1)
     pruned, clustered = space.pipeline((0.9, 0.0))
     assert pruned.sparsity == 0.5
-    assert clustered.size_ratio == PASSES["cluster"].strength.mildest
+    assert clustered.size_ratio == PASSES["cluster"]().strength.mildest
 
 
 def test_unknown_targets():

@@ -1,0 +1,36 @@
+"""Intervals of medians that were measured in blocks."""
+
+import numpy as np
+import pytest
+
+from onnxcomp.intervals import interval_of
+
+
+def test_the_interval_holds_the_median():
+    found = interval_of([[1.0] * 5] * 5 + [[2.0] * 5])
+    assert (found.median, found.low) == (1.0, 1.0)
+    assert found.high >= 1.0
+
+
+def test_the_same_blocks_give_the_same_interval():
+    blocks = [[1.0, 2.0], [3.0], [2.5, 1.5, 4.0]]
+    assert interval_of(blocks) == interval_of(blocks)
+    assert 1.0 <= interval_of(blocks).low <= interval_of(blocks).high <= 4.0
+
+
+@pytest.mark.parametrize("spread", [0.0, 0.01, 0.02])
+def test_it_holds_the_truth_where_blocks_differ(spread):
+    random = np.random.default_rng(0)
+    held = 0
+    for _ in range(100):
+        own = 1.0 + spread * random.standard_normal((6, 1))
+        found = interval_of((own + 0.01 * random.standard_normal((6, 5))).tolist())
+        held += found.low <= 1.0 <= found.high
+    assert held >= 80
+
+
+def test_blocks_that_differ_make_it_wider():
+    noise = np.random.default_rng(0).standard_normal(30)
+    alike, apart = (interval_of(each.reshape(6, 5)) for each in (noise, np.sort(noise)))
+    assert alike.median == apart.median
+    assert apart.high - apart.low > 1.2 * (alike.high - alike.low)
