@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from onnxcomp.intervals import interval_of
+from onnxcomp.intervals import MANY, interval_of, mean_interval
 
 
 def test_the_interval_holds_the_median():
@@ -34,3 +34,13 @@ def test_blocks_that_differ_make_it_wider():
     alike, apart = (interval_of(each.reshape(6, 5)) for each in (noise, np.sort(noise)))
     assert alike.median == apart.median
     assert apart.high - apart.low > 1.2 * (alike.high - alike.low)
+
+
+def test_a_mean_of_items_and_of_many():
+    random = np.random.default_rng(0)
+    for count in (400, MANY + 1):
+        items = random.random(count)
+        low, high = mean_interval(items)
+        half = 1.96 * items.std() / count**0.5
+        assert (low, high) == pytest.approx((items.mean() - half, items.mean() + half), rel=0.02)
+    assert mean_interval(np.array([0.5])) == (0.5, 0.5)

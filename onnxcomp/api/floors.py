@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 from onnxcomp.api.settings import Limits, Settings
 from onnxcomp.report import Record
-from onnxcomp.runtime.comparison import largest_disagreement
+from onnxcomp.runtime.comparison import least_agreement
 
 if TYPE_CHECKING:
     from onnxcomp.benchmarking import Benchmark
@@ -26,6 +26,7 @@ class Floor(Record):
         verdict: Whether it is held; ``unclear`` where the interval of what was measured contains
             what is allowed.
         measured: In the unit of the option; None where it cannot be told, which is a miss.
+        interval: Its 95 % interval; None where there is none, or where it is in the text.
         allowed: The most or the least that ``measured`` may be.
         text: Both in words, in one line.
     """
@@ -33,6 +34,7 @@ class Floor(Record):
     option: Literal["max_drop", "min_snr", "min_size_ratio", "max_latency_ratio"]
     verdict: Literal["held", "missed", "unclear"]
     measured: float | None
+    interval: tuple[float, float] | None = None
     allowed: float
     text: str
 
@@ -68,30 +70,20 @@ def missed_floor(report: Report, settings: Settings) -> str | None:
 
 
 def _drop(metric: Metric, allowed: float) -> Floor:
-    return Floor(
-        option="max_drop",
-        verdict="missed" if metric.drop > allowed else "held",
-        measured=metric.drop,
-        allowed=allowed,
-        text=f"the metric dropped by {metric.drop:.4g} (from {metric.original:.4g} to "
-        f"{metric.result:.4g}), allowed is {allowed:.4g}{_doubt(metric, allowed)}",
+    interval = None
+    if metric.low is not None and metric.high is not None:
+        interval = (metric.low, metric.high)
+    text = (
+        f"the metric dropped by {metric.drop:.4g} (from {metric.original:.4g} to "
+        f"{metric.result:.4g})"
     )
-
-
-def _doubt(metric: Metric, allowed: float) -> str:
-    """Say whether the items are enough to tell, where the evaluator gave a number for each."""
-    if metric.low is None or metric.high is None:
-        return ""
-    interval = (
-        f"; the 95 % interval over {metric.items} items is {metric.low:.4g} to {metric.high:.4g}"
-    )
-    return interval + (", so that they cannot tell" if metric.low <= allowed < metric.high else "")
+    return _dropped(text, metric.drop, interval, allowed)
 
 
 def _disagreement(validation: Validation, allowed: float) -> Floor:
     """Return the floor of the output whose rows agree least with the original's."""
-    measured = largest_disagreement(validation.outputs)
-    if measured is None:
+    worst = least_agreement(validation.outputs)
+    if worst is None or worst.agreement is None:
         return Floor(
             option="max_drop",
             verdict="missed",
@@ -99,19 +91,42 @@ def _disagreement(validation: Validation, allowed: float) -> Floor:
             allowed=allowed,
             text="no output has rows that could agree; give a metric by evaluate, or min_snr",
         )
+    measured, interval = 1 - worst.agreement, None
+    if worst.agreement_low is not None and worst.agreement_high is not None:
+        interval = (1 - worst.agreement_high, 1 - worst.agreement_low)
+    text = f"{measured:.4g} of the rows disagree with the original's {_where(validation)}"
+    return _dropped(text, measured, interval, allowed)
+
+
+def _dropped(
+    text: str, measured: float, interval: tuple[float, float] | None, allowed: float
+) -> Floor:
+    """Return the floor of what dropped; it is unclear where it may be missed elsewhere."""
+    text += f", allowed is {allowed:.4g}"
+    is_held = measured <= allowed
+    if interval is not None:
+        low, high = interval
+        text += f"; the 95 % interval is {low:.4g} to {high:.4g}"
+        if low <= allowed < high:
+            text += ", so that so few samples cannot tell"
+    may_be_missed = interval is not None and interval[1] > allowed
     return Floor(
         option="max_drop",
-        verdict="missed" if measured > allowed else "held",
+        verdict="missed" if not is_held else "unclear" if may_be_missed else "held",
         measured=measured,
+        interval=interval,
         allowed=allowed,
-        text=f"{measured:.4g} of the rows disagree with the original's {_where(validation)}, "
-        f"allowed is {allowed:.4g}",
+        text=text,
     )
 
 
 def _snr(validation: Validation, least: float) -> Floor:
-    worst = validation.worst_snr_db
-    if worst is None:
+    floats = [each for each in validation.outputs if each.is_float]
+    misshapen = next((each for each in floats if each.misshapen), None)
+    worst = None if misshapen is not None else validation.worst_snr_db
+    if misshapen is not None:
+        text = f"output {misshapen.name!r} {misshapen.note}, where it has no SNR; use max_drop"
+    elif worst is None:
         text = "no output holds floats that have an SNR; use max_drop"
     else:
         text = f"the SNR of the outputs is {worst:.1f} dB {_where(validation)}, least is {least:g}"

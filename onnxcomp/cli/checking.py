@@ -37,7 +37,7 @@ def check_command() -> click.Command:
         """
         settings = Settings.model_validate(taken(Settings, given))
         limits = Limits.model_validate(taken(Limits, given))
-        check_report_path(given["report"])
+        check_report_path(given["report"], given["model"], given["against"])
         with progress_bars(quiet=given["as_json"]) as tell:
             done = check(
                 given["model"],

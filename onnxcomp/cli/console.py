@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from rich.console import Console
+from rich.text import Text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,7 +24,8 @@ def show(renderable: RenderableType, *, is_result: bool) -> None:
     """Print a table: to stdout if it is what was asked for, else to stderr."""
     stream = sys.stdout if is_result else sys.stderr
     width = None if stream.isatty() else PLAIN_WIDTH
-    Console(file=stream, width=width).print(renderable)
+    # A line of text is one line, however long.
+    Console(file=stream, width=width).print(renderable, soft_wrap=isinstance(renderable, Text))
 
 
 @contextmanager

@@ -97,7 +97,7 @@ def _comparing(name: str, run: Callable[..., None], settings: tuple[str, ...]) -
 
 
 def _compare(settings: Settings, given: dict[str, Any]) -> None:
-    check_report_path(given["report"])
+    check_report_path(given["report"], given["original"], given["other"])
     with progress_bars(quiet=given["as_json"]) as tell:
         report = compare(
             given["original"], given["other"], data=given["data"], settings=settings, progress=tell
@@ -137,8 +137,9 @@ def recipe_command() -> click.Command:
     def run(model: Path) -> None:
         """Print the recipe that a file of onnxcomp carries.
 
-        ``onnxcomp run`` makes the same bytes of the same source by it; what was decided by
-        measuring is in it as decided.
+        ``onnxcomp run`` makes the same bytes of the same source and samples by it; what was
+        decided by measuring is in it as decided. A search kept samples from the passes: give
+        ``run`` --hold-out and its --calibration, 64 unless told otherwise.
         """
         click.echo(json.dumps(recipe_of(model), indent=2))
 

@@ -45,7 +45,7 @@ def sensitivity_command() -> click.Command:
         if data is None:
             raise OptionError("sensitivity needs --data: samples that the model is run on")
         top, plot, report = (given.pop(name) for name in ("top", "plot", "report"))
-        check_report_path(report)
+        check_report_path(report, model)
         one = _chosen(given.pop("name"), given.pop("recipe"))
         if plot is not None:
             check_plot(plot)

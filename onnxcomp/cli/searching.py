@@ -19,7 +19,8 @@ from onnxcomp.cli.options import (
     taken,
 )
 from onnxcomp.cli.writing import check_folder, check_report_path, quiet_option, say
-from onnxcomp.errors import FloorError
+from onnxcomp.errors import FloorError, OptionError
+from onnxcomp.pipeline import recipe_text
 from onnxcomp.report import Report, trial_line
 from onnxcomp.search import Aim, search_front, search_pipeline, target_file
 
@@ -82,7 +83,9 @@ def search_command() -> click.Command:
         best for --goal. Otherwise as 'onnxcomp compress'.
         """
         folder: Path = given["output"]
-        check_folder(folder)
+        check_folder(folder / "model.onnx" if folder.is_dir() else folder)
+        if any(folder.glob("*.onnx")):
+            raise OptionError(f"folder {str(folder)!r} holds models already; give another")
         front = _searched(search_front, given)
         written = front.save(folder)
         say(front.best.report, given)
@@ -129,13 +132,13 @@ def _common() -> list[click.Parameter]:
 
 def _show_recipe(context: click.Context, _: click.Parameter, target: str | None) -> None:
     if target is not None:
-        click.echo(target_file(target).read_text(encoding="utf-8"), nl=False)
+        click.echo(recipe_text(target_file(target)), nl=False)
         context.exit()
 
 
 def _searched(search: Callable[..., Result], given: dict[str, Any]) -> Result:
     """Search with the options that were given; show each trial when it is finished."""
-    check_report_path(given["report"])
+    check_report_path(given["report"], given["model"], given["output"])
 
     def told(trial: Trial) -> None:
         if not given["quiet"]:

@@ -103,7 +103,7 @@ def write(passes: Sequence[Pass], given: dict[str, Any]) -> None:
     """Run passes, write the result, and say what was done."""
     settings = Settings.model_validate(taken(Settings, given))
     check_folder(given["output"])
-    check_report_path(given["report"])
+    check_report_path(given["report"], given["model"], given["output"])
     try:
         with progress_bars(quiet=given["quiet"]) as tell:
             compressed = compress(
@@ -135,11 +135,14 @@ def check_folder(output: Path) -> None:
         raise ModelError(f"cannot write {str(output)!r}: folder {str(folder)!r} is not writable")
 
 
-def check_report_path(path: Path | None) -> None:
-    """Refuse a report that cannot be written, likewise."""
-    if path is not None:
-        check_report(path)
-        check_folder(path)
+def check_report_path(path: Path | None, *models: Path) -> None:
+    """Refuse a report that cannot be written, likewise, or that would overwrite a model."""
+    if path is None:
+        return
+    check_report(path)
+    check_folder(path)
+    if path.resolve() in [each.resolve() for each in models]:
+        raise OptionError(f"--report {str(path)!r} is a model; give another name")
 
 
 def say(report: Report, given: dict[str, Any]) -> None:

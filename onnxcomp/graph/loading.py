@@ -98,9 +98,26 @@ def _parse(data: bytes, name: str) -> onnx.ModelProto:
     return proto
 
 
-def _checked(proto: onnx.ModelProto, files: DataFiles, name: str) -> Model:
+def check_file(path: Path, name: str) -> None:
+    """Refuse a file that holds no model; data files that it names need not be there.
+
+    Args:
+        path: The file.
+        name: What it is in messages.
+
+    Raises:
+        ModelError: It holds something else.
+    """
+    _check_graph(_parse(path.read_bytes(), name), name)
+
+
+def _check_graph(proto: onnx.ModelProto, name: str) -> None:
     if not proto.HasField("graph") or not (proto.opset_import or proto.ir_version):
         raise ModelError(f"{name} is not an ONNX model: it has no graph")
+
+
+def _checked(proto: onnx.ModelProto, files: DataFiles, name: str) -> Model:
+    _check_graph(proto, name)
     try:
         check_text(proto)
         return read_model(proto, files)

@@ -19,7 +19,7 @@ import zstandard
 
 from onnxcomp.errors import ModelError, OptionError
 from onnxcomp.graph.external import resolve_inside
-from onnxcomp.graph.loading import load_model
+from onnxcomp.graph.loading import check_file, load_model
 from onnxcomp.graph.saving import replacing
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def pack_model(
 
     Raises:
         ModelError: It is not a model, or cannot be read, or ``output`` cannot be written.
-        OptionError: ``output`` has a name that does not fit.
+        OptionError: ``output`` has a name that does not fit, or is what is packed.
     """
     path, output = Path(path), Path(output)
     files = [path, *load_model(path).data_paths]
@@ -70,6 +70,8 @@ def pack_model(
             f"output = {str(output)!r}: weights of {path.name} lie in {files[1].name!r}; give a "
             "name that ends in .tar.zst, for an archive of both"
         )
+    if output.resolve() in [each.resolve() for each in files]:
+        raise OptionError(f"output = {str(output)!r}: that is packed; give another name")
     size = sum(each.stat().st_size for each in files)
     try:
         with replacing(output) as file:
@@ -114,6 +116,8 @@ def unpack_model(path: str | Path, output: str | Path) -> list[Path]:
             return _unpack_archive(chain([first], chunks), path, output)
         with replacing(output) as file:
             file.writelines(chain([first], chunks))
+            file.flush()
+            check_file(Path(file.name), f"what {str(path)!r} holds")
     except tarfile.TarError as error:
         raise ModelError(f"{str(path)!r} is no archive of a model and its data files") from error
     except OSError as error:

@@ -6,6 +6,7 @@ from onnxcomp.pipeline.recipes import (
     read_recipe,
     recipe,
     recipe_schema,
+    recipe_text,
     recipe_toml,
 )
 from onnxcomp.pipeline.registry import available_passes, available_presets
@@ -22,6 +23,7 @@ __all__ = [
     "read_recipe",
     "recipe",
     "recipe_schema",
+    "recipe_text",
     "recipe_toml",
     "skip",
 ]

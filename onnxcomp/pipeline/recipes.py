@@ -72,16 +72,28 @@ def read_recipe(path: Path) -> tuple[Pass, ...]:
         OptionError: The file cannot be read or is not a recipe.
     """
     is_json = path.suffix.lower() == ".json"
+    text = recipe_text(path)
     try:
-        text = path.read_text(encoding="utf-8")
         data = json.loads(text) if is_json else tomllib.loads(text)
-    except OSError as error:
-        reason = (error.strerror or "cannot be read").lower()
-        raise OptionError(f"cannot read recipe {str(path)!r}: {reason}") from error
     except (ValueError, RecursionError) as error:
         kind = "JSON" if is_json else "TOML"
         raise OptionError(f"recipe {str(path)!r} is not {kind}: {error}") from error
     return parse_recipe(data)
+
+
+def recipe_text(path: Path) -> str:
+    """Read a recipe as it is written.
+
+    Raises:
+        OptionError: The file cannot be read, or is no text.
+    """
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        reason = (error.strerror or "cannot be read").lower()
+        raise OptionError(f"cannot read recipe {str(path)!r}: {reason}") from error
+    except UnicodeDecodeError as error:
+        raise OptionError(f"recipe {str(path)!r} is not text: {error}") from error
 
 
 def recipe_toml(data: dict[str, Any]) -> str:

@@ -69,7 +69,8 @@ class Scale:
             held = [value for value in values if self.holds(value)]
             if len(held) <= most:
                 break
-        yield from held
+        # Within so little, equal ratios are nearly equal differences.
+        yield from held if len(held) > 1 else self._steps(most)
 
 
 def padded(low: float, high: float, share: float = 0.06) -> tuple[float, float]:

@@ -84,11 +84,13 @@ def _outputs(report: Report) -> str:
     known = [each.worst_snr_db for each in report.validation if each.worst_snr_db is not None]
     first = report.validation[0]
     on = f"on {first.samples} {'made-up ' if first.synthetic else ''}samples"
-    if all(output.max_abs == 0 for each in report.validation for output in each.outputs):
+    outputs = [output for each in report.validation for output in each.outputs]
+    if all(output.is_identical for output in outputs):
         return f"Its outputs are identical {on}."
-    if not known:
-        return ""
-    return f"The lowest SNR of its outputs is {min(known):.1f} dB {on}."
+    others = [f"Output {each.name} {each.note}." for each in outputs if each.misshapen]
+    if known and isfinite(min(known)):
+        others.insert(0, f"The lowest SNR of its outputs is {min(known):.1f} dB {on}.")
+    return " ".join(others)
 
 
 def latency_in_words(benchmark: Benchmark) -> str:

@@ -112,9 +112,9 @@ def output_rows(validation: Validation) -> list[tuple[str, ...]]:
         (
             validation.provider,
             str(samples),
-            output.name,
+            output.name if output.note is None else f"{output.name} ({output.note})",
             _number(output.cosine, "{:.6f}"),
-            "identical" if output.max_abs == 0 else _number(output.snr_db, "{:.1f}"),
+            "identical" if output.is_identical else _number(output.snr_db, "{:.1f}"),
             _number(output.max_abs, "{:.3g}"),
             _number(output.agreement, "{:.4f}"),
         )

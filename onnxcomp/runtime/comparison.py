@@ -7,6 +7,7 @@ from typing import Self
 import numpy as np
 from pydantic import BaseModel, ConfigDict, field_serializer
 
+from onnxcomp.runtime.agreement import Agreement
 from onnxcomp.runtime.dtypes import is_float
 from onnxcomp.runtime.ports import Port
 from onnxcomp.runtime.values import Array
@@ -36,7 +37,11 @@ class OutputComparison(BaseModel):
         agreement: For floats, the share of rows along the last axis whose largest element is at
             the same place (None where that axis is no longer than 1); for all others, the share
             of equal elements. In [0, 1]; rows whose shapes differ do not agree.
+        agreement_low: Lower end of its 95 % interval, by a bootstrap over what is along the first
+            axis of the outputs (samples, as a rule); None where the agreement is.
+        agreement_high: Upper end of it.
         finite: False where the result has a NaN or an infinity and the original a number.
+        misshapen: Feeds in which the shapes differ; they count for the agreement alone.
         note: Why the output could not be compared in full, or None.
         breach: How the result's shape breaks the rank or a fixed size of the original's output,
             or text stands against numbers; None where only free dimensions differ, as they may
@@ -52,9 +57,22 @@ class OutputComparison(BaseModel):
     squared_error: float | None
     max_abs: float | None
     agreement: float | None
+    agreement_low: float | None = None
+    agreement_high: float | None = None
     finite: bool = True
+    misshapen: int = 0
     note: str | None = None
     breach: str | None = None
+
+    @property
+    def is_float(self) -> bool:
+        """Whether it holds floats, of whatever width."""
+        return self.snr_db is not None and "float" in self.dtype
+
+    @property
+    def is_identical(self) -> bool:
+        """Whether every element of every feed is the original's."""
+        return self.max_abs == 0 and not self.misshapen
 
     @field_serializer("snr_db", "squared_error", "max_abs", when_used="json")
     def _finite_or_null(self, value: float | None) -> float | None:
@@ -63,22 +81,24 @@ class OutputComparison(BaseModel):
 
 def worst_snr_db(outputs: Iterable[OutputComparison]) -> float | None:
     """Return the lowest SNR of the float outputs, in dB; None where no output holds floats."""
-    known = [
-        output.snr_db
-        for output in outputs
-        if output.snr_db is not None and "float" in output.dtype
-    ]
+    known = [each.snr_db for each in outputs if each.is_float and each.snr_db is not None]
     return min(known, default=None)
+
+
+def least_agreement(outputs: Iterable[OutputComparison]) -> OutputComparison | None:
+    """Return the output of which the smallest share of rows agree; None where none has rows."""
+    known = [each for each in outputs if each.agreement is not None]
+    return min(known, key=lambda each: each.agreement or 0.0, default=None)
 
 
 def largest_disagreement(outputs: Iterable[OutputComparison]) -> float | None:
     """Return the largest share of an output's rows that disagree; None where none has rows."""
-    known = [output.agreement for output in outputs if output.agreement is not None]
-    return 1 - min(known) if known else None
+    worst = least_agreement(outputs)
+    return None if worst is None or worst.agreement is None else 1 - worst.agreement
 
 
 class OutputSums:
-    """Running sums over the feeds for one output; memory does not grow with their number.
+    """Running sums over the feeds for one output; what is kept of a sample are two counts.
 
     Args:
         name: The output's name.
@@ -97,8 +117,7 @@ class OutputSums:
         self.difference_squares = 0.0
         self.max_abs = 0.0
         self.feeds = 0
-        self.rows = 0
-        self.agreeing = 0
+        self.agreement = Agreement()
         self.lost = 0
         self.left_out = 0
         self.elements = 0
@@ -121,10 +140,9 @@ class OutputSums:
             self.misshapen += 1
             self.misfit = self.misfit or f"{_words(original)} against {_words(other)}"
             self._count_breach(original, other)
-            self.rows += _rows(original, self.is_float)
+            self.agreement.miss(_rows(original, self.is_float))
         elif _is_text(original):
-            self.rows += original.size
-            self.agreeing += int(np.sum(original == other))
+            self.agreement.add(original == other, self._samples_in(original))
         else:
             self._add_numbers(original, other)
 
@@ -132,6 +150,7 @@ class OutputSums:
         """Return what the sums amount to."""
         broken = self.lost > 0 or self.misshapen == self.feeds
         is_text = self.dtype == "string"
+        agreement, low, high = self.agreement.share() or (None, None, None)
         return OutputComparison(
             name=self.name,
             dtype=self.dtype,
@@ -139,8 +158,11 @@ class OutputSums:
             snr_db=None if is_text else -inf if broken else self._snr_db(),
             squared_error=None if is_text else inf if broken else self._squared_error(),
             max_abs=None if is_text else inf if broken else self.max_abs,
-            agreement=self.agreeing / self.rows if self.rows else None,
+            agreement=agreement,
+            agreement_low=low,
+            agreement_high=high,
             finite=self.lost == 0,
+            misshapen=self.misshapen,
             note=self._note(),
             breach=self._breach(),
         )
@@ -155,7 +177,8 @@ class OutputSums:
         if self.lost or self.misshapen:
             return inf
         if not self.is_float:
-            return 1 - self.agreeing / self.rows if self.rows else 0.0
+            share = self.agreement.share()
+            return 0.0 if share is None else 1 - share[0]
         least = self.elements * _SMALLEST_SCALE**2
         return sqrt(self.difference_squares / max(self.original_squares, least, _TINY))
 
@@ -177,18 +200,23 @@ class OutputSums:
         width = original.shape[-1] if original.ndim else 1
         first, second = original.reshape(-1, width), other.reshape(-1, width)
         step = max(1, _PIECE // width)
+        agree = []
         for start in range(0, len(first), step):
             part = slice(start, start + step)
-            self._count_agreement(first[part], second[part])
+            agree.append(self._agree(first[part], second[part]))
             self._sum_up(first[part].astype(np.float64), second[part].astype(np.float64))
+        if not self.is_float or width > 1:
+            self.agreement.add(np.concatenate(agree), self._samples_in(original))
 
-    def _count_agreement(self, original: Array, other: Array) -> None:
-        if not self.is_float:
-            self.rows += original.size
-            self.agreeing += int(np.sum(original == other))
-        elif original.shape[1] > 1:
-            self.rows += len(original)
-            self.agreeing += int(np.sum(np.argmax(original, 1) == np.argmax(other, 1)))
+    def _agree(self, original: Array, other: Array) -> Array:
+        """Return which rows agree, or which elements of those that hold no floats."""
+        if self.is_float:
+            return np.asarray(np.argmax(original, 1) == np.argmax(other, 1))
+        return np.asarray(original == other)
+
+    def _samples_in(self, original: Array) -> int:
+        """Return how many samples the first axis counts; rows of floats have one more axis."""
+        return int(original.shape[0]) if original.ndim > self.is_float else 1
 
     def _sum_up(self, original: Array, other: Array) -> None:
         self.elements += original.size

@@ -4,7 +4,7 @@ import importlib
 import importlib.util
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from math import isfinite
 from numbers import Real
@@ -12,10 +12,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import numpy as np
 from pydantic import BaseModel, ConfigDict, computed_field
 
 from onnxcomp.errors import OnnxcompError, OptionError
+from onnxcomp.intervals import mean_interval
 from onnxcomp.runtime.ports import check_feed
 from onnxcomp.runtime.samples import cast_feed
 from onnxcomp.runtime.sessions import open_session
@@ -23,7 +23,6 @@ from onnxcomp.runtime.values import Array
 
 Predictor = Callable[[Mapping[str, Any]], dict[str, Array]]
 
-_RESAMPLES, _BATCH = 2000, 50
 _FORM = "give file.py:function or package.module:function"
 
 
@@ -49,13 +48,20 @@ class Metric(BaseModel):
 
     @classmethod
     def of(cls, original: "Score", result: "Score") -> "Metric":
-        """Return what two scores amount to."""
+        """Return what two scores amount to.
+
+        Raises:
+            OnnxcompError: They are of different numbers of items.
+        """
         plain = cls(original=original.value, result=result.value)
         if original.items is None or result.items is None:
             return plain
         if len(original.items) != len(result.items):
-            return plain
-        low, high = _interval(original.items - result.items)
+            raise OnnxcompError(
+                f"the evaluator gave {len(original.items)} numbers for the original and "
+                f"{len(result.items)} for the result; give one for each item, the same items"
+            )
+        low, high = mean_interval(original.items - result.items)
         return plain.model_copy(update={"items": len(result.items), "low": low, "high": high})
 
     @computed_field  # type: ignore[prop-decorator]
@@ -159,24 +165,17 @@ def evaluate(
 
     name = _name(evaluator)
     try:
-        value = evaluator(predict)
+        # What it prints is no result of ours.
+        with redirect_stdout(sys.stderr):
+            value = evaluator(predict)
     except (Exception, SystemExit) as error:
         raise OnnxcompError(f"evaluator {name!r} raised {_line(error)}") from error
-    if getattr(value, "ndim", 0) == 1 and len(value) and value.dtype.kind in "biuf":
+    if getattr(value, "shape", None) == (0,):
+        raise OnnxcompError(f"evaluator {name!r} returned no items; it must judge one at least")
+    if getattr(value, "ndim", 0) == 1 and value.dtype.kind in "biuf":
         items = value.astype(float)
         return Score(_number(items.mean(), name), items)
     return Score(_number(value, name), None)
-
-
-def _interval(differences: Array) -> tuple[float, float]:
-    from scipy.stats import bootstrap  # noqa: PLC0415 - slow to import, and only needed here
-
-    if len(differences) == 1:
-        return float(differences[0]), float(differences[0])
-    spread = bootstrap(
-        (differences,), np.mean, n_resamples=_RESAMPLES, method="percentile", rng=0, batch=_BATCH
-    ).confidence_interval
-    return float(spread.low), float(spread.high)
 
 
 def _number(value: Any, name: str) -> float:

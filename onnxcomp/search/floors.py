@@ -7,37 +7,34 @@ from math import exp, inf, pi, sqrt
 from typing import TYPE_CHECKING
 
 from onnxcomp.api import floors_of
+from onnxcomp.intervals import ERRORS
 
 if TYPE_CHECKING:
     from onnxcomp.api import Floor, Limits, Settings
     from onnxcomp.report import Report
-    from onnxcomp.validation import Metric
-
-INTERVAL_ERRORS = 2 * 1.96
-"""Standard errors that a 95 % interval is wide."""
 
 
-def expected_drop(metric: Metric) -> float:
-    """Return what new items can be expected to lose, in the metric's unit.
+def expected_drop(drop: float, interval: tuple[float, float] | None) -> float:
+    """Return what new samples can be expected to lose, in the unit of the drop.
 
-    Of many candidates the best is often one that a few items happened to favour. A compressed
+    Of many candidates the best is often one that a few samples happened to favour. A compressed
     model is no better than its original, so a gain is chance: the mean of the normal distribution
     that the drop's interval tells of, cut off below 0 (N. L. Johnson, S. Kotz, N. Balakrishnan,
-    "Continuous Univariate Distributions", volume 1, 1994, section 10.1). The more items, the
-    nearer it is to the drop; where the metric tells of no items, it is the drop.
+    "Continuous Univariate Distributions", volume 1, 1994, section 10.1). The more samples, the
+    nearer it is to the drop.
 
     Args:
-        metric: What was measured.
+        drop: What was measured.
+        interval: Its 95 % interval; None where nobody knows it, and the drop has to do.
     """
-    if metric.low is None or metric.high is None:
-        return metric.drop
-    error = (metric.high - metric.low) / INTERVAL_ERRORS
+    if interval is None:
+        return drop
+    error = (interval[1] - interval[0]) / (2 * ERRORS)
     if not error:
-        return max(0.0, metric.drop)
+        return max(0.0, drop)
     from scipy.special import log_ndtr  # noqa: PLC0415 - slow to import, and only needed here
 
-    errors = metric.drop / error
-    return metric.drop + error * exp(-(errors**2) / 2 - log_ndtr(errors)) / sqrt(2 * pi)
+    return drop + error * exp(-((drop / error) ** 2) / 2 - log_ndtr(drop / error)) / sqrt(2 * pi)
 
 
 @dataclass(frozen=True)
@@ -63,18 +60,14 @@ def loss_of(report: Report, settings: Settings) -> Loss:
     """
     strains, missed = [0.0], []
     for floor in floors_of(report, settings):
-        expected = floor.measured
-        if floor.option == "max_drop" and report.metric is not None:
-            expected = expected_drop(report.metric)
-        strains.append(_strain(floor, expected))
+        lost = floor.measured
+        if floor.option == "max_drop" and lost is not None:
+            lost = expected_drop(lost, floor.interval)
+        strains.append(_strain(floor, lost))
         if floor.verdict == "missed":
             missed.append(floor.text)
-        elif strains[-1] > 1 and report.metric is not None:
-            missed.append(
-                f"the metric dropped by {report.metric.drop:.4g}, but {report.metric.items} items "
-                f"are so few that {expected:.4g} must be expected of others; allowed is "
-                f"{floor.allowed:.4g}"
-            )
+        elif strains[-1] > 1:
+            missed.append(f"{floor.text}, and {lost:.4g} must be expected of others")
     return Loss(max(strains), tuple(missed))
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import inf
 from typing import TYPE_CHECKING, Any
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -48,7 +50,9 @@ class Accuracy:
         session = open_session(self.model, self.settings.provider[0], self.settings.threads)
         samples = samples_for(session, self.data, self.settings.samples, self.settings.seed)
         labels = read_labels(self.labels)
-        if len(labels) < samples.count:
+        # Of a fixed batch, the last samples may not fill one; of a part, the others have labels.
+        spare = inf if self.settings.samples is not None else samples.least
+        if not 0 <= len(labels) - samples.count < spare:
             raise DataError(
                 f"{self.labels}: {len(labels)} labels for {samples.count} samples; give one each"
             )
@@ -76,7 +80,9 @@ def read_labels(path: Path) -> NDArray[Any]:
     try:
         loaded = np.load(path)
         arrays = list(loaded.values()) if isinstance(loaded, np.lib.npyio.NpzFile) else [loaded]
-    except (OSError, ValueError) as error:
+    except FileNotFoundError as error:
+        raise DataError(f"cannot read labels {str(path)!r}: no such file") from error
+    except (OSError, ValueError, EOFError, BadZipFile) as error:
         raise DataError(f"cannot read labels {str(path)!r}: not a .npy or .npz file") from error
     if len(arrays) != 1 or arrays[0].dtype.kind not in "iu" or not arrays[0].ndim:
         raise DataError(f"{path}: expected one array of integers, a class for each sample")

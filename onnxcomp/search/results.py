@@ -13,6 +13,7 @@ from onnxcomp.graph.saving import replacing
 from onnxcomp.pipeline import recipe_toml
 from onnxcomp.report import Report, Search, record_of_files
 from onnxcomp.search.floors import floor_in_words
+from onnxcomp.search.shelf import make_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -70,9 +71,9 @@ class Front:
         Files are named after the trials' numbers. The folder is made if it is not there.
 
         Raises:
-            ModelError: The folder cannot be written.
+            ModelError: The folder cannot be made or written.
         """
-        folder.mkdir(exist_ok=True)
+        make_folder(folder)
         written = []
         for trial, path in self.trials:
             model = folder / f"{trial.number:03}.onnx"
@@ -105,14 +106,29 @@ def best_of(task: Task, aim: Aim, trials: Trials) -> Found:
     best = min(kept, key=objective, default=None)
     if best is None or objective(best) >= 1:
         raise _nothing_found(task, search)
-    settings = task.settings.model_copy(update={"bench": True})
-    report = compare(task.model, results[best], data=task.data, settings=settings)
+    report = _measured(task, results[best])
     update = {
         "steps": task.shelf.steps(best),
         "search": search.model_copy(update={"chosen": trials[best].number}),
         "output": report.output.model_copy(update={"path": None}),
     }
-    return Found(results[best], report.model_copy(update=update))
+    report = report.model_copy(update=update)
+    if report.missed is not None:
+        raise FloorError(
+            f"the best pipeline misses the floor when it is measured again: {report.missed}; if "
+            "the evaluator's data are others now, give another --cache",
+            report,
+        )
+    return Found(results[best], report)
+
+
+def _measured(task: Task, path: Path) -> Report:
+    """Check and time a result; an interrupt skips the timing, which takes longest."""
+    settings = task.settings.model_copy(update={"bench": True})
+    try:
+        return compare(task.model, path, data=task.data, settings=settings)
+    except KeyboardInterrupt:
+        return compare(task.model, path, data=task.data, settings=task.settings)
 
 
 def _nothing_found(task: Task, search: Search) -> FloorError:

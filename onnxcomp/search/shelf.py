@@ -51,11 +51,7 @@ class Shelf:
         Raises:
             ModelError: It cannot be.
         """
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            reason = (error.strerror or "cannot be made").lower()
-            raise ModelError(f"cannot make the cache {str(folder)!r}: {reason}") from error
+        make_folder(folder)
         return cls(folder)
 
     def model(self, passes: Sequence[Pass]) -> Path | None:
@@ -97,11 +93,13 @@ class Shelf:
         return _STEPS.validate_json((self._place(passes) / STEPS).read_bytes())
 
     def trial(self, passes: Sequence[Pass]) -> Trial | None:
-        """Return what trying a pipeline came to, if it was tried and the record is whole."""
+        """Return what trying a pipeline came to, if it was tried and what it gave is here."""
         try:
-            return Trial.model_validate_json(self._record(passes).read_bytes())
+            found = Trial.model_validate_json(self._record(passes).read_bytes())
         except (OSError, ValidationError):
             return None
+        has_result = found.status != "failed" and bool(passes)
+        return None if has_result and self.model(passes) is None else found
 
     def note(self, passes: Sequence[Pass], trial: Trial) -> None:
         """Write down what trying a pipeline came to."""
@@ -127,6 +125,19 @@ class Shelf:
 
     def _record(self, passes: Sequence[Pass]) -> Path:
         return self.folder / f"{_key(passes)}.json"
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder, and those that it is in, if it is not there.
+
+    Raises:
+        ModelError: It cannot be.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        reason = (error.strerror or "cannot be made").lower()
+        raise ModelError(f"cannot make folder {str(folder)!r}: {reason}") from error
 
 
 def move_to(place: Path, made: Path) -> Path:

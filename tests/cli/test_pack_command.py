@@ -1,5 +1,7 @@
 """`onnxcomp pack` and `unpack`."""
 
+import zstandard
+
 
 def test_there_and_back(workplace, call):
     ran = call("pack", "model.onnx", "-o", "model.onnx.zst")
@@ -18,3 +20,20 @@ def test_mistakes(workplace, call):
     assert (ran.code, ran.out) == (1, "")
     assert ran.err == ("error: 'model.onnx' is damaged or not packed by zstd; download it again\n")
     assert not (workplace / "back.onnx").exists()
+
+
+def test_what_is_packed_stays(workplace, call):
+    whole = (workplace / "model.onnx").read_bytes()
+    (workplace / "model.zst").write_bytes(whole)
+    ran = call("pack", "model.zst", "-o", "model.zst")
+    assert ran.code == 2
+    assert ran.err == "error: output = 'model.zst': that is packed; give another name\n"
+    assert (workplace / "model.zst").read_bytes() == whole
+
+
+def test_something_else_than_a_model(workplace, call):
+    (workplace / "hello.zst").write_bytes(zstandard.compress(b"hello"))
+    ran = call("unpack", "hello.zst", "-o", "hello.onnx")
+    assert ran.code == 1
+    assert ran.err == "error: what 'hello.zst' holds is truncated or not an ONNX model\n"
+    assert not (workplace / "hello.onnx").exists()

@@ -73,6 +73,57 @@ def test_nothing_better(workplace, call, target):
     assert (workplace / "small.onnx").read_bytes() == b"old"
 
 
+def test_nothing_better_is_told_as_data_too(workplace, call, target):
+    done = call(
+        *("compress", "model.onnx", "-o", "small.onnx", "--data", "samples.npz"),
+        *("--min-snr", "500", *target, "--json", "--quiet", "--report", "small.md"),
+    )
+    assert done.code == 3
+    told = json.loads(done.out)
+    assert told["search"]["chosen"] is None
+    assert told["missed"].startswith("nothing among 2 pipelines")
+    assert "It misses the floor" in (workplace / "small.md").read_text()
+
+
+EVALUATOR = """
+from pathlib import Path
+import numpy as np
+
+def close(predict):
+    (found,) = predict({"x": np.ones((4, 32), np.float32)}).values()
+    first = Path("first.npy")
+    if not first.exists():
+        np.save(first, found)
+    return 1.0 - Path("strict").exists() * float((found != np.load(first)).any())
+"""
+
+
+def test_a_result_that_misses_the_floor_in_the_end_is_not_written(workplace, call, target):
+    (workplace / "metric.py").write_text(EVALUATOR)
+    command = (
+        *("compress", "model.onnx", "-o", "small.onnx", "--data", "samples.npz", *target),
+        *("--evaluate", "metric.py:close", "--goal", "balanced", "--quiet"),
+    )
+    assert call(*command).code == 0
+    (workplace / "strict").touch()
+    (workplace / "small.onnx").write_bytes(b"old")
+    done = call(*command)
+    assert (done.code, done.out) == (3, "")
+    assert done.err.startswith(
+        "error: the best pipeline misses the floor when it is measured again: the metric dropped"
+    )
+    assert len(done.err.splitlines()) == 1
+    assert (workplace / "small.onnx").read_bytes() == b"old"
+
+
+def test_a_folder_that_holds_models(workplace, call, target):
+    (workplace / "front").mkdir()
+    (workplace / "front" / "000.onnx").write_bytes(b"old")
+    done = call("search", "model.onnx", "-o", "front", "--data", "samples.npz", *target)
+    assert done.code == 2
+    assert done.err == "error: folder 'front' holds models already; give another\n"
+
+
 @pytest.mark.parametrize("name", available_presets())
 def test_show_recipe(workplace, call, name):
     done = call("compress", "--show-recipe", name)
@@ -88,7 +139,20 @@ def test_show_recipe(workplace, call, name):
             ("--target", "egde"),
             "unknown target 'egde'; did you mean 'edge'? (or give a recipe file)",
         ),
-        (("--labels", "no.npy", "--data", "samples.npz"), "cannot read labels 'no.npy'"),
+        (
+            ("--labels", "no.npy", "--data", "samples.npz"),
+            "cannot read labels 'no.npy': no such file",
+        ),
+        (
+            ("--labels", "empty.npy", "--data", "samples.npz"),
+            "cannot read labels 'empty.npy': not a .npy or .npz file",
+        ),
+        (
+            ("--labels", "many.npy", "--data", "samples.npz"),
+            "many.npy: 96 labels for 48 samples; give one each",
+        ),
+        (("--report", "model.onnx.html"), "--report 'model.onnx.html' is a model; give another"),
+        (("--show-recipe", "no.toml"), "cannot read recipe 'no.toml': no such file or directory"),
         (("--labels", "no.npy"), "labels needs data: the samples that the labels are of"),
         (("--minutes", "0"), "search: minutes = 0.0: input should be greater than 0"),
         (
@@ -99,7 +163,11 @@ def test_show_recipe(workplace, call, name):
     ],
 )
 def test_mistakes(workplace, target, call, options, message):
-    done = call("compress", "model.onnx", "-o", "small.onnx", *target, *options)
+    (workplace / "empty.npy").write_bytes(b"")
+    np.save(workplace / "many.npy", np.zeros(96, np.int64))
+    (workplace / "model.onnx.html").write_bytes((workplace / "model.onnx").read_bytes())
+    model = "model.onnx.html" if "--report" in options else "model.onnx"
+    done = call("compress", model, "-o", "small.onnx", *target, *options)
     assert done.code in {1, 2}
     assert message in done.err
     assert len(done.err.splitlines()) == 1

@@ -72,7 +72,8 @@ def test_what_never_was_finite_is_left_out():
 def test_shapes_that_differ_disagree():
     boxes = np.ones((3, 4), np.float32)
     result = compare((boxes, boxes), (boxes, boxes[:2]))
-    assert (result.agreement, result.snr_db) == (0.5, inf)
+    assert (result.agreement, result.snr_db, result.misshapen) == (0.5, inf, 1)
+    assert not result.is_identical
     assert result.note == "differs in shape in 1 of 2 feeds (float32[3, 4] against float32[2, 4])"
     nothing = compare((boxes, boxes[:2]))
     assert (nothing.agreement, nothing.cosine, nothing.snr_db) == (0, 0, -inf)

@@ -1,10 +1,13 @@
 """The user's metric: found by name, called with a predictor, checked."""
 
+import sys
+
 import numpy as np
 import onnx
 import pytest
 
 from onnxcomp.errors import OnnxcompError, OptionError
+from onnxcomp.runtime.evaluation import Score
 from onnxcomp.validation import Metric, evaluate, load_evaluator
 
 MODEL = onnx.parser.parse_model("""
@@ -151,3 +154,22 @@ def test_the_drop_of_a_metric():
         *("original", "result", "drop", "relative_drop"),
         *("items", "low", "high"),
     }
+
+
+def test_what_an_evaluator_prints_is_no_result(capsys):
+    def loud(predict):
+        sys.stdout.write("working\n")
+        return mean_output(predict)
+
+    assert evaluate(MODEL, loud).value == 2
+    told = capsys.readouterr()
+    assert (told.out, told.err) == ("", "working\n")
+
+
+def test_items_that_are_none_or_not_the_same():
+    with pytest.raises(OnnxcompError, match=r"returned no items; it must judge one at least"):
+        evaluate(MODEL, lambda _: np.zeros(0))
+    with pytest.raises(
+        OnnxcompError, match="gave 2 numbers for the original and 3 for the result"
+    ):
+        Metric.of(Score(0.0, np.zeros(2)), Score(0.0, np.zeros(3)))

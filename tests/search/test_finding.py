@@ -1,6 +1,7 @@
 """Whole searches, candidates tried in this process."""
 
 import json
+import shutil
 from concurrent.futures import BrokenExecutor, Executor
 from itertools import permutations
 from pathlib import Path
@@ -15,7 +16,7 @@ from onnxcomp.api import recipe_of
 from onnxcomp.errors import FloorError, OnnxcompError, OptionError
 from onnxcomp.intervals import Interval
 from onnxcomp.pipeline import parse_recipe, read_recipe
-from onnxcomp.search import Aim, search_front, search_pipeline
+from onnxcomp.search import Aim, results, search_front, search_pipeline
 
 SNR = Settings(min_snr=14)
 
@@ -86,6 +87,30 @@ def test_a_search_that_finds_nothing_tells_what_it_tried(task, aim, here):
     assert report.search.chosen is None
     assert "missed" in {each.status for each in report.search.trials}
     assert report.missed.startswith("nothing among ")
+
+
+def test_a_result_that_is_gone_is_made_again(task, found, here, tmp_path):
+    own = Aim(target=str(task.target), cache=str(tmp_path), minutes=5)
+    given = {"data": task.data, "aim": own, "settings": SNR, "executor": here}
+    first = search_pipeline(task.model, **given)
+    for model in list(tmp_path.rglob("model.onnx")):
+        shutil.rmtree(model.parent)
+    again = search_pipeline(task.model, **given)
+    assert first.report.output.sha256 == again.report.output.sha256 == found.report.output.sha256
+
+
+def test_an_interrupt_while_the_result_is_timed(task, aim, here, found, monkeypatch):
+    measure = results.compare
+
+    def interrupted(*given, settings, **others):
+        if settings.bench:
+            raise KeyboardInterrupt
+        return measure(*given, settings=settings, **others)
+
+    monkeypatch.setattr(results, "compare", interrupted)
+    again = search_pipeline(task.model, data=task.data, aim=aim, settings=SNR, executor=here)
+    assert again.path == found.path
+    assert again.report.benchmark == ()
 
 
 def test_the_original_is_nobodys_result(task, tmp_path, here, monkeypatch):

@@ -78,8 +78,9 @@ def test_items_that_changed_both_ways_are_not_relied_on(job):
     trial = run_isolated(job("swaps"))
     assert (trial.status, trial.drop) == ("missed", 0.0)
     assert trial.strain > 1
-    assert trial.reason.startswith("the metric dropped by 0, but 20 items are so few that 0.1")
-    assert trial.reason.endswith(" must be expected of others; allowed is 0.05")
+    assert trial.reason.startswith("the metric dropped by 0 (from 0.5 to 0.5), allowed is 0.05; ")
+    assert ", so that so few samples cannot tell, and 0.1" in trial.reason
+    assert trial.reason.endswith(" must be expected of others")
 
 
 def test_items_that_all_stay_are_relied_on(job):
