@@ -4,6 +4,7 @@
 
     OnnxcompError            exit code 1
     ├── OptionError          an option or a recipe is wrong (exit code 2)
+    │   └── ReachError       a budget is out of a pass's reach
     ├── ModelError           a model cannot be read, written, or is not valid
     ├── DataError            samples cannot be read, or do not fit the model
     ├── ProviderError        an execution provider is not installed here
@@ -24,6 +25,19 @@ class OptionError(OnnxcompError):
     """An option or a recipe is wrong."""
 
     exit_code = 2
+
+
+class ReachError(OptionError):
+    """A budget is out of a pass's reach.
+
+    Attributes:
+        name: The pass.
+        nearest: About the value of the option that is within reach.
+    """
+
+    def __init__(self, name: str, message: str, nearest: float) -> None:
+        super().__init__(f"{name}: {message}")
+        self.name, self.nearest = name, nearest
 
 
 class ModelError(OnnxcompError):

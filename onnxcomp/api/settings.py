@@ -25,7 +25,8 @@ class Settings(Options):
         str | Callable[..., Any] | None,
         Field(
             description="Task metric, higher is better: file.py:function or "
-            "package.module:function, called with predict(feed) -> {output: array}."
+            "package.module:function, called with predict(feed) -> {output: array}; it returns a "
+            "number, or an array of one for each item."
         ),
     ] = None
     max_drop: Annotated[
@@ -59,7 +60,7 @@ class Settings(Options):
         Field(
             ge=1,
             description="Let passes see so many of the samples at most, evenly spread; all if "
-            "not given.",
+            "not given, in a search 64.",
         ),
     ] = None
     hold_out: Annotated[

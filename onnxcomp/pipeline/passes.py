@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from enum import IntEnum
 from fnmatch import fnmatchcase
+from math import log
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import Field
@@ -97,6 +98,11 @@ class Strength:
         """Return the value at a share of the way, 0 to 1: geometric, to four digits."""
         value = self.mildest * (self.strongest / self.mildest) ** share
         return float(f"{value:.4g}")
+
+    def share_of(self, value: float) -> float:
+        """Return at which share of the way a value is, 0 to 1."""
+        share = log(value / self.mildest) / log(self.strongest / self.mildest)
+        return min(1.0, max(0.0, share))
 
 
 class Pass(Options, ABC):

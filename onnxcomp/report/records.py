@@ -113,6 +113,7 @@ class Trial(Record):
         latency_ratio: Median of result / original; None where it was not timed either.
         latency_low: Lower end of its 95 % interval.
         seconds: Wall time that it took.
+        reach: Of a pass whose strength was out of reach, by its name, about the value that is not.
     """
 
     number: int
@@ -126,6 +127,7 @@ class Trial(Record):
     latency_ratio: float | None
     latency_low: float | None
     seconds: float
+    reach: dict[str, float] = Field(default_factory=dict)
 
     @field_serializer("snr_db", "strain", when_used="json")
     def _finite_or_null(self, value: float | None) -> float | None:

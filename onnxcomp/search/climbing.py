@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import inf, log
 from typing import TYPE_CHECKING
 
 from onnxcomp.search.spaces import ALWAYS, Point, Space, moved, used
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
 TRIES, FEWER_TRIES = 5, 3
 """Trials of a line search: along one pass alone, and where another was moved."""
@@ -36,10 +36,12 @@ class Standing:
     Args:
         objective: As small as can be; infinite where the result does not do.
         strain: What it lost over what it may lose; infinite where there is no result.
+        reach: Of a pass whose strength was out of reach, by its name, about the value that is not.
     """
 
     objective: float
     strain: float
+    reach: Mapping[str, float] = field(default_factory=dict)
 
 
 class Climber:
@@ -123,19 +125,23 @@ class Climber:
     def _line(self, point: Point, place: int, low: float, high: float, tries: int) -> None:
         """Look along one pass for the greatest strength that the floor lets it have."""
         for _ in range(-(-tries // self._width)):
-            known = [
-                (share, standing.strain)
+            line = {
+                share: standing
                 for each, standing in self._known.items()
                 if (share := each[place]) is not None
                 and moved(each, place, None) == moved(point, place, None)
-            ]
-            low = max((share for share, strain in known if strain <= 1), default=low)
-            high = min(
-                (share for share, strain in known if strain > 1 and share > low), default=high
-            )
+            }
+            known = {share: standing.strain for share, standing in line.items()}
+            low = max((share for share, strain in known.items() if strain <= 1), default=low)
+            above = (share for share, strain in known.items() if strain > 1 and share > low)
+            reaches = (self._space.reach(place, each.reach) for each in line.values())
+            reach = round(min(reaches, default=inf), 4)
+            high = min(high, *above, reach)
             if high - low < NARROW:
                 return
-            shares = next_shares(low, high, dict(known), self._width)
+            shares = next_shares(low, high, known, self._width)
+            if reach not in known and high == reach:
+                shares[-1] = reach
             self._try([moved(point, place, round(share, 4)) for share in shares])
 
     def _try(self, points: Sequence[Point]) -> None:

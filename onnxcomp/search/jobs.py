@@ -22,7 +22,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from onnxcomp.api import Settings, compare, compress, evaluator_of
 from onnxcomp.benchmarking import time_ratio
-from onnxcomp.errors import OnnxcompError
+from onnxcomp.errors import OnnxcompError, ReachError
 from onnxcomp.pipeline import parse_recipe
 from onnxcomp.report import Trial
 from onnxcomp.runtime import open_session, samples_for
@@ -104,13 +104,13 @@ def run_isolated(job: Job) -> Trial:
     return found
 
 
-def failed(job: Job, reason: str, started: float) -> Trial:
+def failed(job: Job, error: OnnxcompError | str, started: float) -> Trial:
     """Return the trial of a candidate that gave no result."""
     return Trial(
         number=0,
         recipe=job.recipe,
         status="failed",
-        reason=reason,
+        reason=str(error),
         bytes=None,
         drop=None,
         strain=None,
@@ -118,6 +118,7 @@ def failed(job: Job, reason: str, started: float) -> Trial:
         latency_ratio=None,
         latency_low=None,
         seconds=monotonic() - started,
+        reach={error.name: error.nearest} if isinstance(error, ReachError) else {},
     )
 
 
@@ -245,5 +246,5 @@ def main() -> None:
     try:
         trial = attempt(job)
     except OnnxcompError as error:
-        trial = failed(job, str(error), started)
+        trial = failed(job, error, started)
     Shelf(job.shelf).note(parse_recipe(job.recipe), trial)

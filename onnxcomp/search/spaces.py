@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import inf
 from typing import TYPE_CHECKING
 
 from onnxcomp.pipeline import Stage
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from onnxcomp.pipeline import Pass
 
@@ -17,6 +18,9 @@ Point = tuple[float | None, ...]
 
 ALWAYS = 1.0
 """The strength of a pass that has none to turn."""
+
+REACH_ROOM = 0.01
+"""By how much less than what a pass says that it reaches is asked of it."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,19 @@ class Space:
             for place, (one, share) in enumerate(zip(self.passes, point, strict=True))
             if share is not None
         )
+
+    def reach(self, place: int, told: Mapping[str, float]) -> float:
+        """Return the greatest share of its strength that a pass reaches, as far as it told.
+
+        Args:
+            place: Of the pass.
+            told: Values of strengths by the names of passes.
+        """
+        one = self.passes[place]
+        if one.strength is None or one.name not in told:
+            return inf
+        # A little less, since it is told about.
+        return max(0.0, one.strength.share_of(told[one.name]) - REACH_ROOM)
 
 
 def moved(point: Point, place: int, share: float | None) -> Point:

@@ -72,7 +72,7 @@ class Trying:
 
     def _standing(self, trial: Trial, aim: Aim, slack: float) -> Standing:
         if trial.status == "failed":
-            return Standing(inf, inf)
+            return Standing(inf, inf, trial.reach)
         lost = inf if trial.strain is None else trial.strain / slack
         if lost > 1:
             return Standing(inf, lost)

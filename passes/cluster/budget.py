@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from onnxcomp.errors import ReachError
 from onnxcomp.graph import count_bytes
 from passes.cluster.calibrating import reserved_bytes
 
@@ -29,6 +30,7 @@ def keep_within(
     cluster: Callable[[dict[int, Choice]], Verdicts],
     context: Context,
     *,
+    name: str,
     recipe_bytes: int = 0,
 ) -> Verdicts:
     """Cluster a model so that its file, biases and recipe to come included, keeps within a limit.
@@ -39,16 +41,18 @@ def keep_within(
         allotment: Chooses codings for a budget.
         cluster: Clusters with codings by the identity of constants; returns the verdicts.
         context: Tells whether biases will be added.
+        name: The pass, for messages.
         recipe_bytes: What names in the recipe take.
 
     Returns:
         Verdicts by the identity of the constants.
 
     Raises:
-        ValueError: No coding is small enough; the message says how small the smallest is.
+        ReachError: No coding is small enough; ``nearest`` is by how many times the file shrinks.
     """
     plain = {id(weight.tensor): weight.tensor.held for weight in allotment.weights}
-    budget = limit - count_bytes(model)
+    size = count_bytes(model)
+    budget = limit - size
     budget += sum(weight.tensor.nbytes for weight in allotment.weights)
     excess = 0
     for trial in range(MOST_TRIALS):
@@ -66,7 +70,9 @@ def keep_within(
         if is_last:
             break
         budget -= excess
-    raise ValueError(
+    raise ReachError(
+        name,
         f"a file of {limit} bytes cannot be reached; the smallest has about {limit + excess} "
-        "(allow more, or cluster more tensors)"
+        "(allow more, or cluster more tensors)",
+        size / (limit + excess),
     )

@@ -187,7 +187,7 @@ class Cluster(Pass):
         """Choose a coding for each weight so that the file keeps within a limit, and cluster.
 
         Raises:
-            OptionError: It cannot.
+            ReachError: It cannot.
         """
 
         def code(weight: Weight, values: NDArray[Any], choice: Choice) -> Coding:
@@ -204,11 +204,10 @@ class Cluster(Pass):
         ]
         setting = self.model_dump_json(exclude={"size_ratio", "max_bytes"})
         allotment = Allotment(model, concerned, code, setting, context)
-        try:
-            names = len(json.dumps([self.include, self.exclude]))
-            return keep_within(limit, model, allotment, cluster, context, recipe_bytes=names)
-        except ValueError as error:
-            raise OptionError(f"{self.name}: {error}") from error
+        names = len(json.dumps([self.include, self.exclude]))
+        return keep_within(
+            limit, model, allotment, cluster, context, name=self.name, recipe_bytes=names
+        )
 
     def _compress(self, weight: Weight, run: Run) -> Verdict:
         reason = self._unsuitable(weight)

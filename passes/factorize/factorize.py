@@ -15,7 +15,8 @@ from onnxcomp.statistics import layers
 from passes.factorize.calibrating import Calibration
 from passes.factorize.kinds import PAIR
 from passes.factorize.menus import Wish
-from passes.factorize.planning import Plan, Planner, parse_plan
+from passes.factorize.planning import Planner
+from passes.factorize.plans import Plan, parse_plan
 from passes.factorize.residual import DEFAULT_SHARE, Residuals
 from passes.factorize.sites import Site, site_of
 from passes.factorize.splitting import replace_constants, split
@@ -197,18 +198,15 @@ class Factorize(Pass):
         self, model: Model, subjects: Sequence[tuple[Site, Layer]], context: Context
     ) -> Plan:
         """Choose what each layer becomes, and tell what was decided by measuring."""
-        planner = Planner(model, subjects, self.wish, context, self.allow)
+        planner = Planner(self.name, model, subjects, self.wish, context, self.allow)
         if self.plan:
             return planner.given(parse_plan(self.plan, self.name))
-        try:
-            if self.macs is not None:
-                plan = planner.within_macs(self.macs)
-            elif self.size_ratio is not None:
-                plan = planner.within_bytes(self.size_ratio)
-            else:
-                plan = planner.each()
-        except ValueError as error:
-            raise OptionError(f"{self.name}: {error}") from error
+        if self.macs is not None:
+            plan = planner.within_macs(self.macs)
+        elif self.size_ratio is not None:
+            plan = planner.within_bytes(self.size_ratio)
+        else:
+            plan = planner.each()
         if plan.is_measured:
             entries = tuple(
                 f"{escape(site.weight.name)}={plan.choices[key]}"

@@ -7,7 +7,7 @@ from fnmatch import fnmatchcase
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from onnxcomp.errors import OptionError
+from onnxcomp.errors import ReachError
 from onnxcomp.graph import count_bytes
 from onnxcomp.recovery import bias_bytes, takes_bias
 from onnxcomp.statistics import layers
@@ -16,19 +16,20 @@ from passes.factorize.extents import observe_shapes
 from passes.factorize.kinds import KINDS, Choice, kinds_of
 from passes.factorize.menus import survey
 from passes.factorize.pieces import Piece, count_macs, whole
+from passes.factorize.plans import Plan
 from passes.factorize.timing import FASTER, Stopwatch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
     from onnxcomp.graph import Model
     from onnxcomp.pipeline import Context
     from onnxcomp.statistics import Layer
     from passes.factorize.extents import ShapeWatch
     from passes.factorize.menus import Variant, Wish
+    from passes.factorize.plans import Subject
     from passes.factorize.sites import Site
 
-    Subject = tuple[Site, Layer]
     Menus = dict[int, list[Variant]]
 
 SURVEYED = 0.7
@@ -38,55 +39,12 @@ RECIPE_BYTES, ENTRY_BYTES, NAME_BYTES = 1024, 24, 96
 """What the recipe takes, an entry of a plan besides the name, and a bias besides its values."""
 
 
-@dataclass(frozen=True)
-class Plan:
-    """What layers become, and why others stay, by the identity of the weight's constant.
-
-    Args:
-        choices: What they become.
-        refused: Why they stay.
-        is_measured: Whether something was measured to find it.
-    """
-
-    choices: dict[int, Choice]
-    refused: dict[int, str]
-    is_measured: bool
-
-    def skipped(self, subjects: Sequence[Subject]) -> Iterator[tuple[int, Site]]:
-        """Yield the layers that stay."""
-        for site, _ in subjects:
-            if id(site.weight.tensor) in self.refused:
-                yield id(site.weight.tensor), site
-
-
-def parse_plan(entries: Sequence[str], name: str) -> list[tuple[str, Choice]]:
-    """Read what a user or a recipe says that layers become.
-
-    Args:
-        entries: Each GLOB=KIND:RANK.
-        name: The pass, for messages.
-
-    Raises:
-        OptionError: An entry is none.
-    """
-    found = []
-    for entry in entries:
-        glob, _, how = entry.rpartition("=")
-        kind, _, rank = how.partition(":")
-        if not glob or kind not in KINDS or not rank.isdecimal() or int(rank) < 1:
-            raise OptionError(
-                f"{name}: plan = {entry!r}: must be GLOB=KIND:RANK with KIND out of "
-                f"{', '.join(KINDS)}"
-            )
-        found.append((glob, Choice(kind, int(rank))))
-    return found
-
-
 @dataclass(frozen=True, eq=False)
 class Planner:
     """Chooses what layers become.
 
     Args:
+        name: The pass, for messages.
         model: The model; not changed.
         subjects: The layers that may be factorized.
         wish: What is asked for of each.
@@ -94,6 +52,7 @@ class Planner:
         allow: What has to come of it: ``size``, ``speed`` or ``both``.
     """
 
+    name: str
     model: Model
     subjects: Sequence[Subject]
     wish: Wish
@@ -139,7 +98,7 @@ class Planner:
         """Return the plan that keeps a share of the model's multiplications.
 
         Raises:
-            ValueError: There is none; the message says how small a share there is.
+            ReachError: There is none.
         """
         total = sum(self._macs_of(layer) for layer in layers(self.model))
         subjects = [one for one in self.subjects if self._macs(one[0], None)]
@@ -148,16 +107,18 @@ class Planner:
             return self._within(subjects, self._macs, int(share * total) - total + own)
         except ValueError as error:
             least = (int(str(error)) + total - own) / total if total else 1.0
-            raise ValueError(
+            raise ReachError(
+                self.name,
                 f"macs = {share} cannot be reached; {least:.3f} can (allow more, or factorize "
-                "more tensors)"
+                "more tensors)",
+                least,
             ) from error
 
     def within_bytes(self, ratio: float) -> Plan:
         """Return the plan for a file that is so many times smaller.
 
         Raises:
-            ValueError: There is none; the message says how small a file there is.
+            ReachError: There is none.
         """
         size = count_bytes(self.model)
         limit = int(size / ratio)
@@ -170,9 +131,12 @@ class Planner:
         try:
             return self._within(self.subjects, nbytes, limit - fixed)
         except ValueError as error:
-            raise ValueError(
-                f"a file of {limit} bytes cannot be reached; the smallest has about "
-                f"{int(str(error)) + fixed} (allow more, or factorize more tensors)"
+            least = int(str(error)) + fixed
+            raise ReachError(
+                self.name,
+                f"a file of {limit} bytes cannot be reached; the smallest has about {least} "
+                "(allow more, or factorize more tensors)",
+                size / least,
             ) from error
 
     def _within(

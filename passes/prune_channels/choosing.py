@@ -66,9 +66,13 @@ class Choosing:
         """
         counts = self._within(self.work.total, share * self.whole)
         if counts is None:
-            least = self.macs([each[-1] for each in self.options])
-            raise ValueError(f"the least is {_rounded(least, 1)}")
+            raise ValueError(f"the least is {self.least}")
         return counts
+
+    @property
+    def least(self) -> float:
+        """The least share of the operations that can be left, in three digits."""
+        return _rounded(self.macs([each[-1] for each in self.options]), 1)
 
     @property
     def whole(self) -> float:

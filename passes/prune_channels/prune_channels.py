@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from onnxcomp.errors import OptionError
+from onnxcomp.errors import OptionError, ReachError
 from onnxcomp.graph import copy_model, weights
 from onnxcomp.pipeline import Pass, Stage, Strength, skip
 from passes.prune_channels.allocating import counts_to_keep
@@ -223,10 +223,10 @@ class PruneChannels(Pass):
         try:
             return choosing.by_ratio(ratio) if macs is None else choosing.by_macs(macs)
         except ValueError as error:
-            goal = f"ratio = {ratio}" if macs is None else f"macs = {macs}"
-            raise OptionError(
-                f"{self.name}: {goal} cannot be had: {error} (lower least, or select more)"
-            ) from error
+            remedy = f"cannot be had: {error} (lower least, or select more)"
+            if macs is None:
+                raise OptionError(f"{self.name}: ratio = {ratio} {remedy}") from error
+            raise ReachError(self.name, f"macs = {macs} {remedy}", choosing.least) from error
 
     def _share(
         self, latency: float, model: Model, result: Callable[[float], Model], context: Context

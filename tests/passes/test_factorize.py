@@ -9,7 +9,7 @@ from factorizing import factorized, inferred, planned
 from quantizing import CONVNET, IMAGES, built, context_of, matrix, numbers, run, snr, weight
 
 from onnxcomp import Context, compress, load_model
-from onnxcomp.errors import OptionError
+from onnxcomp.errors import OptionError, ReachError
 from onnxcomp.graph import model_bytes
 from onnxcomp.statistics import observe
 from passes import Cluster, Factorize, Quantize
@@ -157,9 +157,10 @@ def test_budgets_that_cannot_be_kept(options, message):
 
 def test_what_is_said_to_be_in_reach_is():
     options = {"rank_multiple": 16, "kinds": ("channel",)}
-    with pytest.raises(OptionError) as refused:
+    with pytest.raises(ReachError) as refused:
         factorized(CONVNET, context_of(CONVNET, IMAGES), macs=0.01, **options)
     least = float(re.search(r"(0\.\d+) can \(", str(refused.value))[1]) + 1e-3
+    assert refused.value.nearest == pytest.approx(least, abs=2e-3)
     context = context_of(CONVNET, IMAGES)
     result, verdicts = factorized(CONVNET, context, macs=least, **options)
     assert counted(result) <= least * counted(CONVNET.SerializeToString())

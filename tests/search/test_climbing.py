@@ -1,5 +1,7 @@
 """Points on made-up models whose losses are known in closed form."""
 
+from math import inf
+
 import pytest
 
 from onnxcomp.pipeline import available_passes
@@ -57,6 +59,25 @@ def test_what_is_borne_joins_more_strongly():
     model = Model()
     climbed(model)
     assert {0.4, 0.7} <= {pruned for _, pruned, _ in model.tried}
+
+
+class Short(Model):
+    """A model of which no pass can take more than so much, and says so."""
+
+    def standing(self, point):
+        if (point[2] or 0.0) > 0.3:
+            strength = PASSES["cluster"]().strength
+            return Standing(inf, inf, {"cluster": strength.at(0.3 + 0.01)})
+        return super().standing(point)
+
+
+@pytest.mark.parametrize("width", [1, 3])
+def test_what_is_out_of_reach_is_not_tried_twice(width):
+    model = Short()
+    best = climbed(model, width)
+    assert best[2] == pytest.approx(0.3, abs=0.02)
+    alone = [clustered for _, pruned, clustered in model.tried if pruned is None and clustered]
+    assert sum(share > 0.3 + 1e-3 for share in alone) <= width + 1
 
 
 @pytest.mark.parametrize("width", [2, 3])

@@ -1,5 +1,7 @@
 """Recipes as spaces to choose from."""
 
+from math import inf
+
 import pytest
 
 from onnxcomp.errors import OptionError
@@ -48,3 +50,13 @@ def test_empty_targets(tmp_path):
     recipe.write_text("passes = []\n")
     with pytest.raises(OptionError, match="has no passes to choose from; add some"):
         space_of(Aim(target=str(recipe)))
+
+
+def test_what_a_pass_reaches():
+    space = Space((PASSES["simplify"](), PASSES["cluster"]()))
+    strength = space.passes[1].strength
+    assert space.reach(0, {"simplify": 2.0}) == space.reach(1, {"prune": 2.0}) == inf
+    told = space.reach(1, {"cluster": 6.0})
+    assert strength.at(told) == pytest.approx(6.0, rel=0.05)
+    assert strength.at(told) < 6.0
+    assert space.reach(1, {"cluster": 1.0}) == 0.0
