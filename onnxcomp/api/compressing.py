@@ -126,7 +126,10 @@ def compress(
         first = model if against is None else against
         original, source = measured(graph if against is None else load_model(first), bench, first)
         origin, calibration = origin_of(original, source, data, settings)
-        given = None if data is None or statistics is not None else calibration
+        if data is None or statistics is not None or calibration is None:
+            given = None
+        else:
+            given = calibration.held()
         known = None if statistics is None else load_statistics(Path(statistics), graph)
         context = Context(given, known, settings.seed, min_snr=settings.min_snr)
         result = graph

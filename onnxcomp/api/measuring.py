@@ -59,8 +59,6 @@ def origin_of(
         calibration, samples = samples.parted(HELD_OUT)
     if settings.calibration is not None and calibration is not None:
         calibration = calibration.spread(settings.calibration)
-    if calibration is not None:
-        calibration = calibration.held()
     origin = Origin(
         model=runnable,
         is_valid=complaint(runnable) is None,
