@@ -15,7 +15,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from tempfile import TemporaryDirectory, TemporaryFile, gettempdir
+from shutil import rmtree
+from tempfile import TemporaryDirectory, TemporaryFile
 from threading import Thread
 from time import monotonic
 from typing import IO, TYPE_CHECKING, Any
@@ -193,7 +194,7 @@ def _latency(job: Job, path: Path) -> Interval:
 
 def _started(job: Job, errors: IO[bytes], scratch: str) -> subprocess.Popen[bytes]:
     """Start a process that finds what this one finds, and leaves nothing outside of scratch."""
-    command = [sys.executable, "-c", f"from {__name__} import main; main()"]
+    command = [sys.executable, "-c", f"from {__name__} import main; main()", scratch]
     path = os.pathsep.join(filter(None, sys.path))
     # A session of its own, so that an interrupt from the keyboard reaches the search alone.
     process = subprocess.Popen(  # noqa: S603 - this module
@@ -231,17 +232,19 @@ def _fate(code: int, last: str) -> str:
     return f"was killed by {name}" + (", out of memory perhaps" if name == "SIGKILL" else "")
 
 
-def _watch_for_end() -> None:
-    """End this process as soon as nobody waits for it any more."""
+def _watch_for_end(scratch: str) -> None:
+    """End this process as soon as nobody waits for it any more, and leave nothing."""
     sys.stdin.buffer.read()
+    rmtree(scratch, ignore_errors=True)
     os._exit(1)
 
 
 def main() -> None:
     """Try the job on stdin, and write down what it came to."""
     job: Job = pickle.load(sys.stdin.buffer)  # noqa: S301 - from the process that started this one
-    Path(gettempdir(), BEGUN).touch()
-    Thread(target=_watch_for_end, daemon=True).start()
+    scratch = sys.argv[1]
+    Path(scratch, BEGUN).touch()
+    Thread(target=_watch_for_end, args=(scratch,), daemon=True).start()
     started = monotonic()
     try:
         trial = attempt(job)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from math import inf
 from pathlib import Path
 from shutil import rmtree
 from tempfile import mkdtemp
-from time import monotonic
+from time import monotonic, time
 from typing import TYPE_CHECKING
 
 from onnxcomp.pipeline import recipe
@@ -27,6 +27,12 @@ if TYPE_CHECKING:
     from onnxcomp.search.spaces import Point, Space
 
     Told = Callable[[Trial], None]
+
+
+RUNNING = ".running-"
+"""How the name of a folder begins that is there as long as a search is."""
+
+FORGOTTEN_SECONDS = 7 * 24 * 3600
 
 
 class TimeIsUp(Exception):  # noqa: N818 - not an error
@@ -135,14 +141,23 @@ def trying(
         told: Told of each trial when it is finished.
     """
     pool = ThreadPoolExecutor(jobs) if executor is None else executor
+    _remove_forgotten(task.shelf.folder)
     # Beside what is finished, so that candidates on other machines see it too.
-    running = Path(mkdtemp(dir=task.shelf.folder, prefix=".running-"))
+    running = Path(mkdtemp(dir=task.shelf.folder, prefix=RUNNING))
     try:
         yield Trying(task, pool, running, end, told)
     finally:
         rmtree(running)
         if executor is None:
             pool.shutdown(cancel_futures=True)
+
+
+def _remove_forgotten(folder: Path) -> None:
+    """Remove what searches left that were killed long ago."""
+    for running in folder.glob(f"{RUNNING}*"):
+        with suppress(OSError):
+            if time() - running.stat().st_mtime > FORGOTTEN_SECONDS:
+                rmtree(running)
 
 
 def _broken(error: Exception) -> str:

@@ -1,10 +1,12 @@
 """Whole searches, candidates tried in this process."""
 
 import json
+import os
 import shutil
 from concurrent.futures import BrokenExecutor, Executor
 from itertools import permutations
 from pathlib import Path
+from time import time
 from types import FunctionType
 
 import numpy as np
@@ -175,6 +177,18 @@ def test_an_executor_that_breaks(task, tmp_path, here):
     first, *others = missed.value.compressed.search.trials
     assert first.status == "kept"
     assert {each.reason for each in others} == {"the executor failed: BrokenExecutor: gone"}
+
+
+def test_what_a_killed_search_left_goes_after_a_week(task, aim, here, found):
+    folder = found.path.parents[1]
+    for name, age in (("old", 8), ("new", 6)):
+        left = folder / f".running-{name}"
+        left.mkdir()
+        (left / "model.onnx").touch()
+        os.utime(left, (time() - age * 86400,) * 2)
+    search_pipeline(task.model, data=task.data, aim=aim, settings=SNR, executor=here)
+    assert [each.name for each in folder.glob(".running-*")] == [".running-new"]
+    shutil.rmtree(folder / ".running-new")
 
 
 def test_a_cache_that_was_interrupted(task, models, here, tmp_path, monkeypatch):
