@@ -26,7 +26,7 @@ class Floor(Record):
         verdict: Whether it is held; ``unclear`` where the interval of what was measured contains
             what is allowed.
         measured: In the unit of the option; None where it cannot be told, which is a miss.
-        interval: Its 95 % interval; None where there is none, or where it is in the text.
+        interval: Its 95 % interval; None where there is none.
         allowed: The most or the least that ``measured`` may be.
         text: Both in words, in one line.
     """
@@ -167,6 +167,7 @@ def _latency(timed: Benchmark, most: float) -> Floor:
         option="max_latency_ratio",
         verdict="missed" if ratio.low > most else "unclear" if unclear else "held",
         measured=ratio.median,
+        interval=(ratio.low, ratio.high),
         allowed=most,
         text=text + ("; the interval contains it, so this cannot be told" if unclear else ""),
     )

@@ -66,7 +66,7 @@ def costs(monkeypatch):
         found = cost(other) / cost(one)
         return benchmarking.Interval(median=found, low=found, high=found)
 
-    monkeypatch.setattr(mixing, "cpu_ratio", ratio)
+    monkeypatch.setattr(mixing, "time_ratio", ratio)
     return given
 
 
