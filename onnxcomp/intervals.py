@@ -60,6 +60,15 @@ def interval_of(blocks: Sequence[Sequence[float]]) -> Interval:
     return Interval(median=float(median), low=float(low), high=float(high))
 
 
+def unseen_share(items: int) -> float:
+    """Return the most, at 95 %, of what may change although none of so many items did.
+
+    The rule of three (J. A. Hanley and A. Lippman-Hand, "If Nothing Goes Wrong, Is Everything All
+    Right?", 1983), exact.
+    """
+    return float(1 - 0.05 ** (1 / items))
+
+
 def mean_interval(items: NDArray[Any]) -> tuple[float, float]:
     """Return the 95 % interval of a mean, by the percentiles of resamples.
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from onnxcomp.intervals import MANY, interval_of, mean_interval
+from onnxcomp.intervals import MANY, interval_of, mean_interval, unseen_share
 
 
 def test_the_interval_holds_the_median():
@@ -44,3 +44,8 @@ def test_a_mean_of_items_and_of_many():
         half = 1.96 * items.std() / count**0.5
         assert (low, high) == pytest.approx((items.mean() - half, items.mean() + half), rel=0.02)
     assert mean_interval(np.array([0.5])) == (0.5, 0.5)
+
+
+def test_the_rule_of_three():
+    assert unseen_share(1) == pytest.approx(0.95)
+    assert unseen_share(300) == pytest.approx(3 / 300, rel=0.01)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from onnxcomp.intervals import mean_interval
+from onnxcomp.intervals import mean_interval, unseen_share
 from onnxcomp.runtime.values import Array
 
 
@@ -28,11 +28,16 @@ class Agreement:
         self._counts.append(np.array([[possible, 0]]))
 
     def share(self) -> tuple[float, float, float] | None:
-        """Return the share that agrees and the ends of its 95 % interval; None of nothing."""
+        """Return the share that agrees and the ends of its 95 % interval; None of nothing.
+
+        Where all agrees, the interval is what so few samples leave open.
+        """
         if not self._counts:
             return None
         possible, agreeing = np.concatenate(self._counts).T
         if not possible.any():
             return None
+        if (agreeing == possible).all():
+            return 1.0, 1 - unseen_share(len(possible)), 1.0
         low, high = mean_interval(agreeing / possible.mean())
         return float(agreeing.sum() / possible.sum()), min(1.0, low), min(1.0, high)

@@ -12,10 +12,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, computed_field
 
 from onnxcomp.errors import OnnxcompError, OptionError
-from onnxcomp.intervals import mean_interval
+from onnxcomp.intervals import mean_interval, unseen_share
 from onnxcomp.runtime.ports import check_feed
 from onnxcomp.runtime.samples import cast_feed
 from onnxcomp.runtime.sessions import open_session
@@ -33,9 +34,10 @@ class Metric(BaseModel):
         original: The original's value, in the evaluator's unit.
         result: The result's value, in the evaluator's unit.
         items: Items whose mean each is; None where the evaluator gives a number for all.
-        low: Lower end of the 95 % interval of the drop, by a paired bootstrap over the items; None
-            without them.
+        low: Lower end of the 95 % interval of the drop, by a paired bootstrap over the items, or
+            where no item changed by what so few leave open; None without items.
         high: Upper end of it.
+        changed: Items of which the number is another; None without items.
     """
 
     model_config = ConfigDict(frozen=True, defer_build=True)
@@ -45,6 +47,7 @@ class Metric(BaseModel):
     items: int | None = None
     low: float | None = None
     high: float | None = None
+    changed: int | None = None
 
     @classmethod
     def of(cls, original: "Score", result: "Score") -> "Metric":
@@ -61,8 +64,15 @@ class Metric(BaseModel):
                 f"the evaluator gave {len(original.items)} numbers for the original and "
                 f"{len(result.items)} for the result; give one for each item, the same items"
             )
-        low, high = mean_interval(original.items - result.items)
-        return plain.model_copy(update={"items": len(result.items), "low": low, "high": high})
+        drops = original.items - result.items
+        count, changed = len(drops), int((drops != 0).sum())
+        if changed:
+            low, high = mean_interval(drops)
+        else:
+            span = float(np.ptp(original.items)) or abs(original.value)
+            low, high = -span * unseen_share(count), span * unseen_share(count)
+        update = {"items": count, "changed": changed, "low": low, "high": high}
+        return plain.model_copy(update=update)
 
     @computed_field  # type: ignore[prop-decorator]
     @property

@@ -61,7 +61,7 @@ def loss_of(report: Report, settings: Settings) -> Loss:
     strains, missed = [0.0], []
     for floor in floors_of(report, settings):
         lost = floor.measured
-        if floor.option == "max_drop" and lost is not None:
+        if floor.option == "max_drop" and lost is not None and not floor.is_untouched:
             lost = expected_drop(lost, floor.interval)
         strains.append(_strain(floor, lost))
         if floor.verdict == "missed":

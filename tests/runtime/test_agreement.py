@@ -30,3 +30,12 @@ def test_feeds_of_other_shapes_count_as_missed():
     counts.add(np.ones(6, bool), 2)
     counts.miss(6)
     assert counts.share()[0] == 0.5
+
+
+def test_few_that_agree_say_little_of_others():
+    few, many = Agreement(), Agreement()
+    few.add(np.ones(80, bool), 8)
+    many.add(np.ones(8000, bool), 800)
+    assert [each.share()[0] for each in (few, many)] == [1.0, 1.0]
+    assert few.share()[1] < 0.7
+    assert 0.99 < many.share()[1] < 1

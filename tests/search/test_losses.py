@@ -7,10 +7,11 @@ from hypothesis import strategies as st
 from scipy.stats import truncnorm
 
 from onnxcomp import Settings, compare
+from onnxcomp.api import floors_of
 from onnxcomp.intervals import ERRORS
 from onnxcomp.runtime.comparison import OutputComparison
 from onnxcomp.search.floors import expected_drop, loss_of
-from onnxcomp.validation import Validation
+from onnxcomp.validation import Metric, Validation
 
 DROPS = st.floats(-0.5, 0.5)
 SPREADS = st.floats(0.02, 0.5)
@@ -85,6 +86,18 @@ def test_the_strain_says_whether_a_floor_is_missed(report, settings, snr_db, agr
     loss = loss_of(measured, settings)
     assert loss.strain == pytest.approx(strain)
     assert bool(loss.missed) == (strain > 1)
+
+
+def test_nothing_that_changed_is_no_loss_however_few_the_samples(report):
+    untouched = Metric(original=0.9, result=0.9, items=20, changed=0, low=-0.1, high=0.1)
+    measured = report.model_copy(update={"metric": untouched})
+    settings = Settings(max_drop=0.01, evaluate="metric.py:score")
+    assert loss_of(measured, settings).strain == 0.0
+    (floor,) = floors_of(measured, settings)
+    assert floor.verdict == "unclear"
+    both_ways = untouched.model_copy(update={"changed": 4})
+    measured = report.model_copy(update={"metric": both_ways})
+    assert loss_of(measured, settings).strain > 1
 
 
 @pytest.fixture(scope="module")
