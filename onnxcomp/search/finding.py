@@ -99,4 +99,6 @@ def search_front(
             deadline = now + (end - now) / (len(climbs) - place)
             with suppress(TimeIsUp):
                 Climber(space, one.judge(space, own, slack, deadline), aim.jobs).climb()
-    return Front(best_of(task, aim, one.trials), front_of(task, one.trials))
+    best = best_of(task, aim, one.trials)
+    chosen = None if best.report.search is None else best.report.search.chosen
+    return Front(best, front_of(task, one.trials, chosen))

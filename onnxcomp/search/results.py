@@ -91,25 +91,26 @@ def best_of(task: Task, aim: Aim, trials: Trials) -> Found:
         FloorError: There is none that is better than the original; ``compressed`` is the report.
     """
     results = dict(_results(task, trials))
+    ranked = {
+        passes: aim.objective(trials[passes], task.bytes, task.limits)
+        for passes in results
+        if trials[passes].status == "kept"
+    }
+    best = min(ranked, key=lambda each: ranked[each], default=())
+    chosen = trials[best].number if ranked and ranked[best] < 1 else None
     search = Search(
         goal=aim.goal,
         floor=floor_in_words(task.settings, task.limits, task.metric),
         trials=tuple(trials.values()),
-        chosen=None,
-        front=tuple(trial.number for trial, _ in front_of(task, trials)),
+        chosen=chosen,
+        front=tuple(trial.number for trial, _ in front_of(task, trials, chosen)),
     )
-
-    def objective(passes: tuple[Pass, ...]) -> float:
-        return aim.objective(trials[passes], task.bytes, task.limits)
-
-    kept = [passes for passes in results if trials[passes].status == "kept"]
-    best = min(kept, key=objective, default=None)
-    if best is None or objective(best) >= 1:
+    if chosen is None:
         raise _nothing_found(task, search)
     report = _measured(task, results[best])
     update = {
         "steps": task.shelf.steps(best),
-        "search": search.model_copy(update={"chosen": trials[best].number}),
+        "search": search,
         "output": report.output.model_copy(update={"path": None}),
     }
     report = report.model_copy(update=update)
@@ -156,12 +157,19 @@ def _nothing_found(task: Task, search: Search) -> FloorError:
     )
 
 
-def front_of(task: Task, trials: Trials) -> tuple[tuple[Trial, Path], ...]:
-    """Return the results of which none is better in everything; latencies are equal to 2 %."""
+def front_of(task: Task, trials: Trials, chosen: int | None) -> tuple[tuple[Trial, Path], ...]:
+    """Return the results of which none is better in everything; latencies are equal to 2 %.
+
+    Args:
+        task: What the search worked on.
+        trials: What was tried.
+        chosen: Number of the trial that is one of them in any case.
+    """
     front: list[tuple[Trial, Path]] = []
     found = [(trials[passes], path) for passes, path in _results(task, trials)]
     for trial, path in sorted(found, key=lambda each: (each[0].bytes or 0, each[0].number)):
-        if not any(_is_as_good(other, trial) for other, _ in front):
+        is_beaten = any(_is_as_good(other, trial) for other, _ in front)
+        if trial.number == chosen or not is_beaten:
             front.append((trial, path))
     return tuple(front)
 
