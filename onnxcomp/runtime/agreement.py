@@ -19,6 +19,8 @@ class Agreement:
             agree: Whether each row or element does, those of one sample after those of another.
             samples: How many samples they are of.
         """
+        if not agree.size:
+            return
         each = agree.reshape(samples, -1)
         possible = np.full(samples, each.shape[1])
         self._counts.append(np.stack([possible, each.sum(axis=1)], axis=1))

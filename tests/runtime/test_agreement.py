@@ -9,7 +9,7 @@ from onnxcomp.runtime.agreement import Agreement
 def test_nothing_agrees_in_nothing():
     counts = Agreement()
     assert counts.share() is None
-    counts.add(np.zeros(0, bool), 1)
+    counts.add(np.zeros((0, 3), bool), 0)
     assert counts.share() is None
 
 

@@ -126,3 +126,9 @@ def test_the_pieces_of_a_large_output_add_up():
     assert result.agreement == 2999 / 3000
     expected = 10 * np.log10(np.sum(x.astype(float) ** 2) / np.sum((2.0 * x[2999]) ** 2))
     assert result.snr_db == pytest.approx(expected, rel=1e-6)
+
+
+def test_text_that_is_empty():
+    words, none = np.array(["a", "b"], object), np.zeros(0, object)
+    assert compare((none, none)).agreement is None
+    assert compare((none, none), (words, words)).agreement == 1
