@@ -27,8 +27,6 @@ class Floor(Record):
             what is allowed.
         measured: In the unit of the option; None where it cannot be told, which is a miss.
         interval: Its 95 % interval; None where there is none.
-        is_untouched: Whether nothing at all changed, so that the interval is only what so few
-            samples leave open.
         allowed: The most or the least that ``measured`` may be.
         text: Both in words, in one line.
     """
@@ -37,7 +35,6 @@ class Floor(Record):
     verdict: Literal["held", "missed", "unclear"]
     measured: float | None
     interval: tuple[float, float] | None = None
-    is_untouched: bool = False
     allowed: float
     text: str
 
@@ -80,8 +77,7 @@ def _drop(metric: Metric, allowed: float) -> Floor:
         f"the metric dropped by {metric.drop:.4g} (from {metric.original:.4g} to "
         f"{metric.result:.4g})"
     )
-    floor = _dropped(text, metric.drop, interval, allowed)
-    return floor.model_copy(update={"is_untouched": metric.changed == 0})
+    return _dropped(text, metric.drop, interval, allowed)
 
 
 def _disagreement(validation: Validation, allowed: float) -> Floor:
@@ -99,8 +95,7 @@ def _disagreement(validation: Validation, allowed: float) -> Floor:
     if worst.agreement_low is not None and worst.agreement_high is not None:
         interval = (1 - worst.agreement_high, 1 - worst.agreement_low)
     text = f"{measured:.4g} of the rows disagree with the original's {_where(validation)}"
-    floor = _dropped(text, measured, interval, allowed)
-    return floor.model_copy(update={"is_untouched": measured == 0})
+    return _dropped(text, measured, interval, allowed)
 
 
 def _dropped(

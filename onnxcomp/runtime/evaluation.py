@@ -37,7 +37,6 @@ class Metric(BaseModel):
         low: Lower end of the 95 % interval of the drop, by a paired bootstrap over the items, or
             where no item changed by what so few leave open; None without items.
         high: Upper end of it.
-        changed: Items of which the number is another; None without items.
     """
 
     model_config = ConfigDict(frozen=True, defer_build=True)
@@ -47,7 +46,6 @@ class Metric(BaseModel):
     items: int | None = None
     low: float | None = None
     high: float | None = None
-    changed: int | None = None
 
     @classmethod
     def of(cls, original: "Score", result: "Score") -> "Metric":
@@ -65,14 +63,12 @@ class Metric(BaseModel):
                 f"{len(result.items)} for the result; give one for each item, the same items"
             )
         drops = original.items - result.items
-        count, changed = len(drops), int((drops != 0).sum())
-        if changed:
+        if drops.any():
             low, high = mean_interval(drops)
         else:
             span = float(np.ptp(original.items)) or abs(original.value)
-            low, high = -span * unseen_share(count), span * unseen_share(count)
-        update = {"items": count, "changed": changed, "low": low, "high": high}
-        return plain.model_copy(update=update)
+            low, high = -span * unseen_share(len(drops)), span * unseen_share(len(drops))
+        return plain.model_copy(update={"items": len(drops), "low": low, "high": high})
 
     @computed_field  # type: ignore[prop-decorator]
     @property

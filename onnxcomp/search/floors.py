@@ -1,40 +1,16 @@
-"""How near to the floor a candidate is, when the best of many is sought."""
+"""How near to the floor a candidate is."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import exp, inf, pi, sqrt
+from math import inf
 from typing import TYPE_CHECKING
 
 from onnxcomp.api import floors_of
-from onnxcomp.intervals import ERRORS
 
 if TYPE_CHECKING:
     from onnxcomp.api import Floor, Limits, Settings
     from onnxcomp.report import Report
-
-
-def expected_drop(drop: float, interval: tuple[float, float] | None) -> float:
-    """Return what new samples can be expected to lose, in the unit of the drop.
-
-    Of many candidates the best is often one that a few samples happened to favour. A compressed
-    model is no better than its original, so a gain is chance: the mean of the normal distribution
-    that the drop's interval tells of, cut off below 0 (N. L. Johnson, S. Kotz, N. Balakrishnan,
-    "Continuous Univariate Distributions", volume 1, 1994, section 10.1). The more samples, the
-    nearer it is to the drop.
-
-    Args:
-        drop: What was measured.
-        interval: Its 95 % interval; None where nobody knows it, and the drop has to do.
-    """
-    if interval is None:
-        return drop
-    error = (interval[1] - interval[0]) / (2 * ERRORS)
-    if not error:
-        return max(0.0, drop)
-    from scipy.special import log_ndtr  # noqa: PLC0415 - slow to import, and only needed here
-
-    return drop + error * exp(-((drop / error) ** 2) / 2 - log_ndtr(drop / error)) / sqrt(2 * pi)
 
 
 @dataclass(frozen=True)
@@ -58,21 +34,16 @@ def loss_of(report: Report, settings: Settings) -> Loss:
         report: What was measured of it.
         settings: They have the floors.
     """
-    strains, missed = [0.0], []
-    for floor in floors_of(report, settings):
-        lost = floor.measured
-        if floor.option == "max_drop" and lost is not None and not floor.is_untouched:
-            lost = expected_drop(lost, floor.interval)
-        strains.append(_strain(floor, lost))
-        if floor.verdict == "missed":
-            missed.append(floor.text)
-        elif strains[-1] > 1:
-            missed.append(f"{floor.text}, and {lost:.4g} must be expected of others")
-    return Loss(max(strains), tuple(missed))
+    floors = floors_of(report, settings)
+    return Loss(
+        strain=max(map(_strain, floors), default=0.0),
+        missed=tuple(each.text for each in floors if each.verdict == "missed"),
+    )
 
 
-def _strain(floor: Floor, lost: float | None) -> float:
+def _strain(floor: Floor) -> float:
     """Return what was lost over what may be lost; of noise, by its energy."""
+    lost = floor.measured
     if lost is None:
         return inf
     if floor.option == "min_snr":
