@@ -71,12 +71,10 @@ def read_recipe(path: Path) -> tuple[Pass, ...]:
     Raises:
         OptionError: The file cannot be read or is not a recipe.
     """
-    is_json = path.suffix.lower() == ".json"
-    text = recipe_text(path)
+    kind, text = _kind(path), recipe_text(path)
     try:
-        data = json.loads(text) if is_json else tomllib.loads(text)
+        data = json.loads(text) if kind == "JSON" else tomllib.loads(text)
     except (ValueError, RecursionError) as error:
-        kind = "JSON" if is_json else "TOML"
         raise OptionError(f"recipe {str(path)!r} is not {kind}: {error}") from error
     return parse_recipe(data)
 
@@ -93,7 +91,11 @@ def recipe_text(path: Path) -> str:
         reason = (error.strerror or "cannot be read").lower()
         raise OptionError(f"cannot read recipe {str(path)!r}: {reason}") from error
     except UnicodeDecodeError as error:
-        raise OptionError(f"recipe {str(path)!r} is not text: {error}") from error
+        raise OptionError(f"recipe {str(path)!r} is not {_kind(path)}: {error}") from error
+
+
+def _kind(path: Path) -> str:
+    return "JSON" if path.suffix.lower() == ".json" else "TOML"
 
 
 def recipe_toml(data: dict[str, Any]) -> str:
