@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from onnxcomp.api.floors import missed_floor
+from onnxcomp.api.floors import doubt_of, missed_floor
 from onnxcomp.api.measuring import (
     benchmarks_of,
     measured,
@@ -161,6 +161,7 @@ def compress(
         if missed is not None:
             report = report.model_copy(update={"missed": missed})
             raise FloorError(missed, Compressed(result, report))
+        report = report.model_copy(update={"doubt": doubt_of(report, settings)})
         if not is_same:
             timed = benchmarks_of(origin, runnable, settings, progress)
             report = report.model_copy(update={"benchmark": timed})
@@ -215,4 +216,5 @@ def compare(
             recipe=carried_recipe(graphs[1]),
             environment=environment(settings.provider, settings.threads),
         )
-        return report.model_copy(update={"missed": missed_floor(report, settings)})
+        floor = {"missed": missed_floor(report, settings), "doubt": doubt_of(report, settings)}
+        return report.model_copy(update=floor)

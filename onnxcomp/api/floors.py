@@ -69,6 +69,12 @@ def missed_floor(report: Report, settings: Settings) -> str | None:
     return next((f"{text}; {REMEDY}" for text in missed), None)
 
 
+def doubt_of(report: Report, settings: Settings) -> str | None:
+    """Return why it cannot be told that a result keeps the floor, in one line; None if it can."""
+    floors = floors_of(report, settings)
+    return next((each.text for each in floors if each.verdict == "unclear"), None)
+
+
 def _drop(metric: Metric, allowed: float) -> Floor:
     interval = None
     if metric.low is not None and metric.high is not None:

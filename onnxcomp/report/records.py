@@ -166,6 +166,7 @@ class Report(Record):
         benchmark: One for each execution provider.
         search: The candidates that were tried, where the passes were searched for.
         missed: By how much the result missed the floor, in words; None where it did not.
+        doubt: Why so few samples cannot tell that the floor is kept; None where they can.
         graph: What became of the operators; None where nothing looked.
         recipe: The pipeline that the result carries, as decided, for `parse_recipe`; None where it
             carries none.
@@ -181,6 +182,7 @@ class Report(Record):
     benchmark: tuple[Benchmark, ...] = ()
     search: Search | None = None
     missed: str | None = None
+    doubt: str | None = None
     graph: GraphChange | None = None
     recipe: dict[str, Any] | None = None
     environment: Environment | None = None

@@ -46,6 +46,8 @@ def what_was_done(report: Report) -> str:
     parts += [latency_in_words(each) for each in report.benchmark]
     if report.missed is not None:
         parts.append(f"It misses the floor: {report.missed}.")
+    elif report.doubt is not None:
+        parts.append(f"It keeps the floor as far as can be told: {report.doubt}.")
     return " ".join(parts)
 
 

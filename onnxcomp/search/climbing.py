@@ -164,7 +164,7 @@ def next_shares(low: float, high: float, known: dict[float, float], count: int) 
     spread = [low + (high - low) * (place + 1) / (count + 1) for place in range(count)]
     # What was not tried is the mildest that there is; a guess that is not made twice.
     first, second = max(known.get(low, 0.0), LEAST_STRAIN), known.get(high)
-    is_far = low not in known and sum(strain > 1 for strain in known.values()) > 1
+    is_far = low not in known and sum(1 < strain < inf for strain in known.values()) > 1
     if count > 1 or second is None or second == inf or second <= first or is_far:
         return spread
     share = log(AIMED / first) / log(second / first)

@@ -4,6 +4,7 @@ import pytest
 
 from onnxcomp import Settings, compare
 from onnxcomp.api import floors_of
+from onnxcomp.api.floors import doubt_of
 from onnxcomp.report.sentences import what_was_done
 from onnxcomp.report.tables import output_rows
 from onnxcomp.runtime.comparison import OutputComparison
@@ -81,3 +82,20 @@ def test_a_metric_that_may_be_missed_elsewhere_is_unclear(report):
     settings = Settings(max_drop=0.01, evaluate="metric.py:score")
     (floor,) = floors_of(measured, settings)
     assert floor.verdict == "unclear"
+
+
+def test_a_report_says_where_so_few_samples_cannot_tell(report):
+    settings = Settings(max_drop=0.05)
+    few = report(agreement=0.98, agreement_low=0.9, agreement_high=1.0)
+    told = doubt_of(few, settings)
+    assert told.endswith("so that so few samples cannot tell")
+    words = what_was_done(few.model_copy(update={"doubt": told}))
+    assert words.endswith(f"It keeps the floor as far as can be told: {told}.")
+    many = report(agreement=0.98, agreement_low=0.97, agreement_high=0.99)
+    assert doubt_of(many, settings) is None
+
+
+def test_comparing_says_so(models):
+    original = models["dynamic_batch"].proto
+    settings = Settings(max_drop=0.01, bench=False)
+    assert "cannot tell" in compare(original, original, settings=settings).doubt

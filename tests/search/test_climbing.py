@@ -114,6 +114,9 @@ def test_a_root_is_aimed_at():
     # A little too strong: it need only be a little milder.
     (share,) = next_shares(0.0, 0.5, {0.5: 1.05}, 1)
     assert 0.4 < share < 0.5
+    # What gave no result tells nothing of how far it is.
+    (share,) = next_shares(0.0, 0.3, {0.5: inf, 0.3: 1.05}, 1)
+    assert 0.25 < share < 0.3
     # Two that were too strong tell of none that is not.
     assert next_shares(0.0, 0.4, {0.5: 2.4, 0.4: 1.05}, 1) == [0.2]
     assert next_shares(0.0, 1.0, {}, 3) == [0.25, 0.5, 0.75]
