@@ -54,7 +54,7 @@ def test_json_is_all_that_stdout_carries(scored, call):
     report = json.loads(ran.out)
     assert list(report) == [
         *("version", "source", "output", "steps", "validation", "metric", "benchmark"),
-        *("search", "missed", "graph", "recipe", "environment"),
+        *("search", "missed", "doubt", "graph", "recipe", "environment"),
         "size_ratio",
     ]
     for side in ("source", "output"):
