@@ -1,15 +1,17 @@
 """Is the result still right? Its outputs against the original's, provider by provider."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import islice
 from math import inf, isfinite
 from pathlib import Path
 from statistics import median_low
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, computed_field, field_serializer
 
 from onnxcomp.errors import ModelError, OnnxcompError
 from onnxcomp.runtime.comparison import OutputComparison, OutputSums, worst_snr_db
+from onnxcomp.runtime.dtypes import is_float
 from onnxcomp.runtime.evaluation import Metric, evaluate, load_evaluator
 from onnxcomp.runtime.ports import check_outputs
 from onnxcomp.runtime.samples import Samples
@@ -26,6 +28,7 @@ __all__ = [
 ]
 
 _OPTIMISER_FEEDS = 4
+_NAMED = 8
 _NOISE = 1e-3
 _NOISE_FACTOR = 4.0
 # Measured on a text recogniser: 0.4 for all of 60 feeds, either way round, and up to 28 for one of
@@ -44,6 +47,8 @@ class Validation(BaseModel):
         samples: Samples compared.
         synthetic: True where the samples were made up.
         outputs: One comparison for each output of the original.
+        not_finite: Numbers of the samples, from 0, for which the original itself gives a NaN or an
+            infinity; all of a feed where its outputs do not tell them apart.
         failure: Why the result did not load or run, in one line; None where it did.
         optimised_difference_original: How far the original's outputs with every graph
             optimisation are from its outputs with none, relative to their scale, without unit;
@@ -62,6 +67,7 @@ class Validation(BaseModel):
     samples: int
     synthetic: bool
     outputs: tuple[OutputComparison, ...]
+    not_finite: tuple[int, ...] = ()
     failure: str | None = None
     optimised_difference_original: float | None = None
     optimised_difference_result: float | None = None
@@ -115,6 +121,19 @@ class Validation(BaseModel):
                 f" the original's by {self.optimised_difference_original:.2g}"
             )
         return None
+
+    @property
+    def fed(self) -> str:
+        """What both models were fed, in words, with the samples on which nothing can be told."""
+        kind = "made-up samples" if self.synthetic else "samples"
+        if not self.not_finite:
+            return f"{self.samples} {kind}"
+        named = ", ".join(map(str, self.not_finite[:_NAMED]))
+        more = ", ..." if len(self.not_finite) > _NAMED else ""
+        return (
+            f"{self.samples} {kind}, on {len(self.not_finite)} of which the original is not "
+            f"finite itself: {named}{more}"
+        )
 
     @property
     def worst_snr_db(self) -> float | None:
@@ -182,6 +201,7 @@ def _validate_on(
     expected = [first.run(feed) for feed in islice(samples.batched(1), _OPTIMISER_FEEDS)]
     own, _ = _optimiser_differences(original, first, samples, threads, expected)
     comparisons: tuple[OutputComparison, ...] = ()
+    not_finite: tuple[int, ...] = ()
     failure = changed = share = None
     try:
         second = open_session(other, provider, threads, label=_label(other, "the result"))
@@ -189,7 +209,7 @@ def _validate_on(
     except OnnxcompError as error:
         failure = str(error)
     else:
-        comparisons, failure = _compare(first, second, samples, advance)
+        comparisons, not_finite, failure = _compare(first, second, samples, advance)
         del first
         if failure is None and own is not None:
             changed, share = _optimiser_differences(other, second, samples, threads, expected)
@@ -200,6 +220,7 @@ def _validate_on(
         samples=samples.count,
         synthetic=samples.synthetic,
         outputs=comparisons,
+        not_finite=not_finite,
         failure=failure,
         optimised_difference_original=own,
         optimised_difference_result=changed,
@@ -209,20 +230,38 @@ def _validate_on(
 
 def _compare(
     first: Session, second: Session, samples: Samples, advance: Callable[[float], None]
-) -> tuple[tuple[OutputComparison, ...], str | None]:
-    """Run both on every feed; an error of the second ends it and is returned as text."""
+) -> tuple[tuple[OutputComparison, ...], tuple[int, ...], str | None]:
+    """Run both on every feed; an error of the second ends it and is returned as text.
+
+    Returns:
+        The comparisons, and the numbers of the samples on which the first is not finite.
+    """
     sums = [OutputSums.of(port) for port in first.outputs]
     names = [port.name for port in first.outputs]
+    not_finite: list[int] = []
     for place, feed in enumerate(samples):
         expected = first.run(feed)
         try:
             got = second.run(feed, names)
         except OnnxcompError as error:
-            return (), str(error)
+            return (), (), str(error)
         for one in sums:
             one.add(expected[one.name], got[one.name])
+        numbers = samples.numbers[place * samples.batch : (place + 1) * samples.batch]
+        not_finite += _not_finite(expected.values(), numbers)
         advance((place + 1) / samples.batches)
-    return tuple(one.comparison() for one in sums), None
+    return tuple(one.comparison() for one in sums), tuple(not_finite), None
+
+
+def _not_finite(outputs: Iterable[Array], numbers: Sequence[int]) -> list[int]:
+    """Return which samples of a feed, by number, give a NaN or an infinity in some output."""
+    found = np.zeros(len(numbers), bool)
+    for array in outputs:
+        if is_float(array.dtype) and array.size:
+            # Where the first axis counts the samples, each is told apart.
+            rows = len(found) if array.ndim and array.shape[0] == len(found) else 1
+            found |= ~np.isfinite(array.astype(np.float64)).reshape(rows, -1).all(axis=1)
+    return [number for number, is_bad in zip(numbers, found, strict=True) if is_bad]
 
 
 def _optimiser_differences(

@@ -48,6 +48,20 @@ def test_a_known_error():
     assert result.problem is None
 
 
+def test_samples_on_which_the_original_is_not_finite_are_named():
+    x = X.copy()
+    x[[9, 30, 34]] = np.nan
+    read = read_samples({"x": x}, open_session(linear()).inputs)
+    (result,) = validate(linear(), linear(), read)
+    assert result.not_finite == (9, 30, 34)
+    assert result.fed == ("40 samples, on 3 of which the original is not finite itself: 9, 30, 34")
+    assert result.outputs[0].agreement == pytest.approx(37 / 40)
+    (held,) = validate(linear(), linear(), read.parted(5)[1].batched(3))
+    assert held.not_finite == (9, 34)
+    (whole,) = validate(linear(), linear(), samples())
+    assert (whole.not_finite, whole.fed) == ((), "40 samples")
+
+
 def test_a_result_of_nans(tmp_path):
     path = tmp_path / "result.onnx"
     path.write_bytes(linear(np.nan))

@@ -6,16 +6,37 @@ from typing import TYPE_CHECKING, Literal
 
 from onnxcomp.api.settings import Limits, Settings
 from onnxcomp.report import Record
-from onnxcomp.runtime.comparison import least_agreement
+from onnxcomp.runtime.comparison import least_agreement, worst_snr_db
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from onnxcomp.benchmarking import Benchmark
     from onnxcomp.report import Report
+    from onnxcomp.runtime.comparison import OutputComparison
     from onnxcomp.validation import Metric, Validation
 
 REMEDY = "ask for more bits or leave layers out with --exclude"
 
 NO_LIMITS = Limits()
+
+
+class OutputFloor(Record):
+    """What one output must not miss; an output without either number is not judged.
+
+    Attributes:
+        output: Its name.
+        kind: What it holds: rows of probabilities; rows of other numbers, of which the largest may
+            be what counts; numbers of any other shape; labels, which are equal or not; or the
+            state of a recurrent model, which is fed back.
+        max_drop: Most of its rows, or of its labels, that may disagree, in [0, 1].
+        min_snr: Its least signal-to-noise ratio, in dB.
+    """
+
+    output: str
+    kind: Literal["probabilities", "scores", "numbers", "labels", "state"]
+    max_drop: float | None = None
+    min_snr: float | None = None
 
 
 class Floor(Record):
@@ -39,13 +60,19 @@ class Floor(Record):
     text: str
 
 
-def floors_of(report: Report, settings: Settings, limits: Limits = NO_LIMITS) -> list[Floor]:
+def floors_of(
+    report: Report,
+    settings: Settings,
+    limits: Limits = NO_LIMITS,
+    outputs: Sequence[OutputFloor] = (),
+) -> list[Floor]:
     """Return each floor that is asked for; of outputs and latency, one for each provider.
 
     Args:
         report: What was measured.
         settings: What the accuracy must be.
         limits: What size and latency must be.
+        outputs: What single outputs must not miss besides.
     """
     floors: list[Floor] = []
     if settings.max_drop is not None and report.metric is not None:
@@ -53,9 +80,11 @@ def floors_of(report: Report, settings: Settings, limits: Limits = NO_LIMITS) ->
         floors.append(_drop(report.metric, allowed))
     elif settings.max_drop is not None:
         allowed = settings.allowed_drop(1.0)
-        floors += [_disagreement(each, allowed) for each in report.validation]
+        floors += [_disagreement(each, each.outputs, allowed) for each in report.validation]
     if settings.min_snr is not None:
-        floors += [_snr(each, settings.min_snr) for each in report.validation]
+        floors += [_snr(each, each.outputs, settings.min_snr) for each in report.validation]
+    for one in outputs:
+        floors += _of_output(report, one)
     if limits.min_size_ratio is not None:
         floors.append(_size(report, limits.min_size_ratio))
     if limits.max_latency_ratio is not None:
@@ -63,15 +92,34 @@ def floors_of(report: Report, settings: Settings, limits: Limits = NO_LIMITS) ->
     return floors
 
 
-def missed_floor(report: Report, settings: Settings) -> str | None:
+def _of_output(report: Report, one: OutputFloor) -> list[Floor]:
+    floors = []
+    for validation in report.validation:
+        chosen = [each for each in validation.outputs if each.name == one.output]
+        if one.max_drop is not None:
+            floors.append(_disagreement(validation, chosen, one.max_drop))
+        if one.min_snr is not None:
+            floors.append(_snr(validation, chosen, one.min_snr))
+    return floors
+
+
+def missed_floor(
+    report: Report, settings: Settings, outputs: Sequence[OutputFloor] = ()
+) -> str | None:
     """Return by how much a result misses the floor, in one line; None if it does not."""
-    missed = (each.text for each in floors_of(report, settings) if each.verdict == "missed")
-    return next((f"{text}; {REMEDY}" for text in missed), None)
+    floors = floors_of(report, settings, outputs=outputs)
+    missed = next((each for each in floors if each.verdict == "missed"), None)
+    if missed is None:
+        return None
+    # What could not be measured is no matter of bits.
+    return missed.text if missed.measured is None else f"{missed.text}; {REMEDY}"
 
 
-def doubt_of(report: Report, settings: Settings) -> str | None:
+def doubt_of(
+    report: Report, settings: Settings, outputs: Sequence[OutputFloor] = ()
+) -> str | None:
     """Return why it cannot be told that a result keeps the floor, in one line; None if it can."""
-    floors = floors_of(report, settings)
+    floors = floors_of(report, settings, outputs=outputs)
     return next((each.text for each in floors if each.verdict == "unclear"), None)
 
 
@@ -86,17 +134,15 @@ def _drop(metric: Metric, allowed: float) -> Floor:
     return _dropped(text, metric.drop, interval, allowed)
 
 
-def _disagreement(validation: Validation, allowed: float) -> Floor:
+def _disagreement(
+    validation: Validation, outputs: Sequence[OutputComparison], allowed: float
+) -> Floor:
     """Return the floor of the output whose rows agree least with the original's."""
-    worst = least_agreement(validation.outputs)
-    if worst is None or worst.agreement is None:
-        return Floor(
-            option="max_drop",
-            verdict="missed",
-            measured=None,
-            allowed=allowed,
-            text="no output has rows that could agree; give a metric by evaluate, or min_snr",
-        )
+    worst = least_agreement(outputs)
+    untold = _nothing_compared(validation, outputs)
+    if untold is not None or worst is None or worst.agreement is None:
+        nothing = "no output has rows that could agree; give a metric by evaluate, or min_snr"
+        return _untold("max_drop", allowed, untold or nothing)
     measured, interval = 1 - worst.agreement, None
     if worst.agreement_low is not None and worst.agreement_high is not None:
         interval = (1 - worst.agreement_high, 1 - worst.agreement_low)
@@ -126,28 +172,42 @@ def _dropped(
     )
 
 
-def _snr(validation: Validation, least: float) -> Floor:
-    floats = [each for each in validation.outputs if each.is_float]
-    misshapen = next((each for each in floats if each.misshapen), None)
-    worst = None if misshapen is not None else validation.worst_snr_db
-    if misshapen is not None:
-        text = f"output {misshapen.name!r} {misshapen.note}, where it has no SNR; use max_drop"
-    elif worst is None:
-        text = "no output holds floats that have an SNR; use max_drop"
-    else:
-        text = f"the SNR of the outputs is {worst:.1f} dB {_where(validation)}, least is {least:g}"
+def _snr(validation: Validation, outputs: Sequence[OutputComparison], least: float) -> Floor:
+    misshapen = next((each for each in outputs if each.is_float and each.misshapen), None)
+    worst = worst_snr_db(outputs)
+    untold = _nothing_compared(validation, outputs)
+    if untold is None and misshapen is not None:
+        untold = f"output {misshapen.name!r} {misshapen.note}, where it has no SNR; use max_drop"
+    if untold is not None or worst is None:
+        nothing = "no output holds floats that have an SNR; use max_drop"
+        return _untold("min_snr", least, untold or nothing)
     return Floor(
         option="min_snr",
-        verdict="missed" if worst is None or worst < least else "held",
+        verdict="missed" if worst < least else "held",
         measured=worst,
         allowed=least,
-        text=text,
+        text=f"the SNR of the outputs is {worst:.1f} dB {_where(validation)}, least is {least:g}",
     )
 
 
+def _nothing_compared(validation: Validation, outputs: Sequence[OutputComparison]) -> str | None:
+    """Return why nothing can be told of an output; None where each has what can be compared."""
+    found = next((each for each in outputs if not each.compared), None)
+    if found is None:
+        return None
+    return (
+        f"nothing could be compared of output {found.name!r} {_where(validation)}: it has no "
+        "finite element there; give --data on which it has"
+    )
+
+
+def _untold(option: Literal["max_drop", "min_snr"], allowed: float, text: str) -> Floor:
+    """Return a floor of which nothing could be measured, and which is missed for that."""
+    return Floor(option=option, verdict="missed", measured=None, allowed=allowed, text=text)
+
+
 def _where(validation: Validation) -> str:
-    made_up = "made-up " if validation.synthetic else ""
-    return f"on {validation.provider} ({validation.samples} {made_up}samples)"
+    return f"on {validation.provider} ({validation.fed})"
 
 
 def _size(report: Report, least: float) -> Floor:

@@ -8,8 +8,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from onnxcomp.api.steps import apply_pass
-from onnxcomp.errors import ModelError, OnnxcompError, OptionError, PassError
+from onnxcomp.errors import DataError, ModelError, OnnxcompError, OptionError, PassError
 from onnxcomp.graph import copy_model, load_model, referring_bytes, weights
 from onnxcomp.pipeline import Context
 from onnxcomp.report import RankedWeight, Sensitivity, Treatment
@@ -234,14 +236,21 @@ def _yardstick(session: Session, samples: Samples, threads: int) -> _Yardstick:
     """Run the original.
 
     Raises:
+        DataError: Nothing in the outputs is finite.
         ModelError: No output holds floats.
     """
     runs = tuple((feed, session.run(feed)) for feed in samples)
     outputs = [item for _, outputs in runs for item in outputs.items()]
-    if not any(is_float(array.dtype) for _, array in outputs):
+    floats = [array for _, array in outputs if is_float(array.dtype)]
+    if not floats:
         types = ", ".join(dict.fromkeys(f"{name}: {array.dtype}" for name, array in outputs))
         raise ModelError(
             f"no output of the model holds floats ({types}), so no error can be told; "
             "make the tensor that they come from an output too"
+        )
+    if not any(np.isfinite(array.astype(np.float64)).any() for array in floats):
+        raise DataError(
+            f"{samples.source}: the model gives nothing finite on {samples.count} samples, so no "
+            "error can be told; give others"
         )
     return _Yardstick(session.outputs, runs, samples.count, session.provider, threads)

@@ -85,11 +85,15 @@ def _outputs(report: Report) -> str:
         return f"It is not valid: {problem}."
     known = [each.worst_snr_db for each in report.validation if each.worst_snr_db is not None]
     first = report.validation[0]
-    on = f"on {first.samples} {'made-up ' if first.synthetic else ''}samples"
+    on = f"on {first.fed}"
     outputs = [output for each in report.validation for output in each.outputs]
     if all(output.is_identical for output in outputs):
         return f"Its outputs are identical {on}."
-    others = [f"Output {each.name} {each.note}." for each in outputs if each.misshapen]
+    others = [
+        f"Output {each.name} {each.note}."
+        for each in outputs
+        if each.misshapen or not each.compared
+    ]
     if known and isfinite(min(known)):
         others.insert(0, f"The lowest SNR of its outputs is {min(known):.1f} dB {on}.")
     return " ".join(others)

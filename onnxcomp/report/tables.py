@@ -100,6 +100,8 @@ def _validations(validations: Iterable[Validation]) -> Table:
     for each in validations:
         for row in output_rows(each):
             table.add_row(*map(Text, row))
+        if each.not_finite:
+            table.add_row(each.provider, "", Text(each.fed, style="yellow"))
         if each.problem is not None:
             table.add_row(each.provider, "", Text(each.problem, style="red"))
     return table

@@ -25,22 +25,24 @@ class OutputComparison(BaseModel):
         name: The output's name.
         dtype: The original's element type, such as ``float32``.
         cosine: Cosine of the angle between the two, over all elements; 0 where the result is not
-            finite. None for strings.
+            finite. None for strings, as for all that follow but the agreement.
         snr_db: 10 log10(sum of original^2 / sum of difference^2), in dB: infinite where the two
             are equal, minus infinite where the result is not finite or has no shape in common;
-            either is null in JSON, where ``max_abs`` tells them apart. None for strings.
+            either is null in JSON, where ``max_abs`` tells them apart.
         squared_error: The same ratio the other way round, sum of difference^2 / sum of
             original^2, without unit; infinite (null in JSON) where ``snr_db`` is minus infinite.
-            None for strings.
         max_abs: The largest difference of two elements, in the output's unit; infinite (null in
-            JSON) where the result is not finite or has no shape in common. None for strings.
+            JSON) where the result is not finite or has no shape in common.
         agreement: For floats, the share of rows along the last axis whose largest element is at
             the same place (None where that axis is no longer than 1); for all others, the share
-            of equal elements. In [0, 1]; rows whose shapes differ do not agree.
+            of equal elements. In [0, 1]; rows do not agree where their shapes differ, where one
+            holds a NaN, and where the largest element is not finite.
         agreement_low: Lower end of its 95 % interval, by a bootstrap over what is along the first
             axis of the outputs (samples, as a rule); None where the agreement is.
         agreement_high: Upper end of it.
         finite: False where the result has a NaN or an infinity and the original a number.
+        compared: Elements that could be compared: those that are finite in the original. Where it
+            is 0, all measures are None.
         misshapen: Feeds in which the shapes differ; they count for the agreement alone.
         note: Why the output could not be compared in full, or None.
         breach: How the result's shape breaks the rank or a fixed size of the original's output,
@@ -60,6 +62,7 @@ class OutputComparison(BaseModel):
     agreement_low: float | None = None
     agreement_high: float | None = None
     finite: bool = True
+    compared: int
     misshapen: int = 0
     note: str | None = None
     breach: str | None = None
@@ -120,6 +123,7 @@ class OutputSums:
         self.agreement = Agreement()
         self.lost = 0
         self.left_out = 0
+        self.compared = 0
         self.elements = 0
         self.misshapen = 0
         self.misfit = ""
@@ -138,10 +142,12 @@ class OutputSums:
         self.is_float = is_float(original.dtype)
         if original.shape != other.shape or _is_text(original) != _is_text(other):
             self.misshapen += 1
+            self.compared += max(1, original.size)
             self.misfit = self.misfit or f"{_words(original)} against {_words(other)}"
             self._count_breach(original, other)
             self.agreement.miss(_rows(original, self.is_float))
         elif _is_text(original):
+            self.compared += original.size
             self.agreement.add(original == other, self._samples_in(original))
         else:
             self._add_numbers(original, other)
@@ -149,19 +155,21 @@ class OutputSums:
     def comparison(self) -> OutputComparison:
         """Return what the sums amount to."""
         broken = self.lost > 0 or self.misshapen == self.feeds
-        is_text = self.dtype == "string"
-        agreement, low, high = self.agreement.share() or (None, None, None)
+        has_none = self.dtype == "string" or not self.compared
+        shares = self.agreement.share() if self.compared else None
+        agreement, low, high = shares or (None, None, None)
         return OutputComparison(
             name=self.name,
             dtype=self.dtype,
-            cosine=None if is_text else 0.0 if broken else self._cosine(),
-            snr_db=None if is_text else -inf if broken else self._snr_db(),
-            squared_error=None if is_text else inf if broken else self._squared_error(),
-            max_abs=None if is_text else inf if broken else self.max_abs,
+            cosine=None if has_none else 0.0 if broken else self._cosine(),
+            snr_db=None if has_none else -inf if broken else self._snr_db(),
+            squared_error=None if has_none else inf if broken else self._squared_error(),
+            max_abs=None if has_none else inf if broken else self.max_abs,
             agreement=agreement,
             agreement_low=low,
             agreement_high=high,
             finite=self.lost == 0,
+            compared=self.compared,
             misshapen=self.misshapen,
             note=self._note(),
             breach=self._breach(),
@@ -202,17 +210,23 @@ class OutputSums:
         step = max(1, _PIECE // width)
         agree = []
         for start in range(0, len(first), step):
-            part = slice(start, start + step)
-            agree.append(self._agree(first[part], second[part]))
-            self._sum_up(first[part].astype(np.float64), second[part].astype(np.float64))
+            pair = first[start : start + step], second[start : start + step]
+            exact = pair[0].astype(np.float64), pair[1].astype(np.float64)
+            # Whole numbers of 64 bits are not exact as floats.
+            agree.append(self._agree(*(exact if self.is_float else pair)))
+            self._sum_up(*exact)
         if not self.is_float or width > 1:
             self.agreement.add(np.concatenate(agree), self._samples_in(original))
 
     def _agree(self, original: Array, other: Array) -> Array:
-        """Return which rows agree, or which elements of those that hold no floats."""
-        if self.is_float:
-            return np.asarray(np.argmax(original, 1) == np.argmax(other, 1))
-        return np.asarray(original == other)
+        """Return which rows agree, or which elements of those that hold no floats.
+
+        A row whose largest element is not finite has no place that could agree.
+        """
+        if not self.is_float:
+            return np.asarray(original == other)
+        have_largest = np.isfinite(original.max(1)) & np.isfinite(other.max(1))
+        return np.asarray(have_largest & (np.argmax(original, 1) == np.argmax(other, 1)))
 
     def _samples_in(self, original: Array) -> int:
         """Return how many samples the first axis counts; rows of floats have one more axis."""
@@ -221,6 +235,7 @@ class OutputSums:
     def _sum_up(self, original: Array, other: Array) -> None:
         self.elements += original.size
         usable = np.isfinite(original)
+        self.compared += int(np.sum(usable))
         kept = np.isfinite(other)
         if not (usable.all() and kept.all()):
             self.left_out += int(np.sum(~usable))
@@ -262,6 +277,8 @@ class OutputSums:
 
     def _note(self) -> str | None:
         notes = []
+        if not self.compared:
+            notes.append("has nothing that could be compared")
         if self.misshapen:
             notes.append(
                 f"differs in shape in {self.misshapen} of {self.feeds} feeds ({self.misfit})"

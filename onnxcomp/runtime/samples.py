@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import compress, islice
+from itertools import chain, compress, islice
 from typing import Any
 
 import numpy as np
@@ -30,6 +30,7 @@ class Samples:
         batch: Samples in one feed at most; 1 where each feed is complete in itself.
         least: Samples in one feed at least, where the model fixes that.
         synthetic: True where the values were made up.
+        chosen: Which samples of the source they are, from 0, where they are not all of it.
     """
 
     source: str
@@ -38,9 +39,15 @@ class Samples:
     batch: int = 1
     least: int = 1
     synthetic: bool = False
+    chosen: tuple[int, ...] | None = None
 
     def __iter__(self) -> Iterator[Feed]:
         return iter(self.read(self.batch))
+
+    @property
+    def numbers(self) -> Sequence[int]:
+        """Which samples of the source they are, from 0, in order."""
+        return range(self.count) if self.chosen is None else self.chosen
 
     @property
     def batches(self) -> int:
@@ -93,7 +100,9 @@ class Samples:
 
     def _part(self, taken: Sequence[bool]) -> "Samples":
         read = partial(_read_part, self.read, self.least, taken)
-        return replace(self, count=sum(taken) * self.least, read=read)
+        numbers = [self.numbers[place * self.least :][: self.least] for place in range(len(taken))]
+        chosen = tuple(chain.from_iterable(compress(numbers, taken)))
+        return replace(self, count=len(chosen), read=read, chosen=chosen)
 
 
 def _read_part(

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import inf
+from math import inf, log10
 from typing import TYPE_CHECKING
 
 from onnxcomp.benchmarking import benchmark
 from onnxcomp.graph import copy_model, model_bytes
 from onnxcomp.runtime import open_session
-from onnxcomp.runtime.comparison import OutputSums, worst_snr_db
+from onnxcomp.runtime.comparison import OutputSums, largest_disagreement, worst_snr_db
 from onnxcomp.statistics import held_out_samples
 from passes.quantize.halving import replaced
 from passes.quantize.mixing import Drafts
@@ -139,7 +139,10 @@ def _applied(passes: Sequence[Quantize], model: Model, context: Context) -> _Tri
 
 
 def _worst_snr(source: bytes, result: bytes, samples: Samples) -> float:
-    """Return the SNR of the worst output on samples that no weight was repaired on, in dB."""
+    """Return the SNR of the worst output on samples that no weight was repaired on, in dB.
+
+    Minus infinite where nothing of an output could be compared.
+    """
     unseen = held_out_samples(samples, COMPARED)
     first, second = open_session(source), open_session(result)
     sums = [OutputSums.of(port) for port in first.outputs]
@@ -147,8 +150,15 @@ def _worst_snr(source: bytes, result: bytes, samples: Samples) -> float:
         wanted, found = first.run(feed), second.run(feed)
         for one in sums:
             one.add(wanted[one.name], found[one.name])
-    worst = worst_snr_db([one.comparison() for one in sums])
-    return inf if worst is None else worst
+    outputs = [one.comparison() for one in sums]
+    if not all(each.compared for each in outputs):
+        return -inf
+    worst = worst_snr_db(outputs)
+    if worst is not None:
+        return worst
+    # Of labels, what is unequal is all the error there is.
+    unequal = largest_disagreement(outputs)
+    return -10 * log10(unequal) if unequal else inf
 
 
 def _latency_ratio(source: bytes, result: bytes, samples: Samples) -> float:

@@ -4,7 +4,7 @@ import pytest
 
 from onnxcomp import Settings, compare
 from onnxcomp.api import floors_of
-from onnxcomp.api.floors import doubt_of
+from onnxcomp.api.floors import OutputFloor, doubt_of, missed_floor
 from onnxcomp.report.sentences import what_was_done
 from onnxcomp.report.tables import output_rows
 from onnxcomp.runtime.comparison import OutputComparison
@@ -19,7 +19,13 @@ def report(models):
     plain = compare(original, original, settings=Settings(validation=False, bench=False))
 
     def of(**found):
-        values = {"cosine": 1.0, "snr_db": 30.0, "squared_error": 0.0, "max_abs": 0.0}
+        values = {
+            "cosine": 1.0,
+            "snr_db": 30.0,
+            "squared_error": 0.0,
+            "max_abs": 0.0,
+            "compared": 80,
+        }
         output = OutputComparison.model_validate(
             {"name": "y", "dtype": "float32", "agreement": None, **values, **found}
         )
@@ -99,3 +105,28 @@ def test_comparing_says_so(models):
     original = models["dynamic_batch"].proto
     settings = Settings(max_drop=0.01, bench=False)
     assert "cannot tell" in compare(original, original, settings=settings).doubt
+
+
+def test_an_output_of_which_nothing_was_compared_keeps_no_floor(report):
+    nothing = {"cosine": None, "snr_db": None, "squared_error": None, "max_abs": None}
+    measured = report(**nothing, compared=0)
+    floors = floors_of(measured, Settings(min_snr=20, max_drop=0.5))
+    assert [(each.verdict, each.measured) for each in floors] == [("missed", None)] * 2
+    text = (
+        "nothing could be compared of output 'y' on cpu (8 samples): it has no finite element "
+        "there; give --data on which it has"
+    )
+    assert [each.text for each in floors] == [text, text]
+    assert missed_floor(measured, Settings(min_snr=20)) == floors[0].text
+
+
+def test_floors_of_single_outputs(report):
+    measured = report(agreement=0.98, agreement_low=0.97, agreement_high=0.99)
+    strict = OutputFloor(output="y", kind="scores", max_drop=0.01, min_snr=20)
+    mild = OutputFloor(output="y", kind="probabilities", max_drop=0.05)
+    state = OutputFloor(output="y", kind="state")
+    other = OutputFloor(output="z", kind="numbers", min_snr=20)
+    found = floors_of(measured, Settings(), outputs=(strict, mild, state, other))
+    assert [each.verdict for each in found] == ["missed", "held", "held", "missed"]
+    assert missed_floor(measured, Settings(), (strict,)).startswith("0.02 of the rows disagree")
+    assert missed_floor(measured, Settings(), (mild, state)) is None

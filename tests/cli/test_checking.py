@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 
 from onnxcomp import Limits, OnnxcompError, Settings, check
@@ -27,6 +28,26 @@ def test_held(call):
     assert "of the rows disagree with the original's on cpu (12 samples), allowed is 1" in lines[0]
     assert lines[1].endswith("dB on cpu (12 samples), least is 1")
     assert lines[2].endswith("bytes), least is 1.1")
+
+
+@pytest.mark.usefixtures("small")
+@pytest.mark.parametrize("bad", [np.nan, 3e38])
+def test_nothing_finite_to_compare(call, bad):
+    np.savez("bad.npz", x=np.full_like(np.load("samples.npz")["x"], bad))
+    floors = ("--max-drop", "100%", "--min-snr", 1)
+    ran = call("check", "small.onnx", "--against", "model.onnx", "--data", "bad.npz", *floors)
+    assert ran.code == 3
+    line = (
+        "FAILED: nothing could be compared of output 'y' on cpu (12 samples, on 12 of which the "
+        "original is not finite itself: 0, 1, 2, 3, 4, 5, 6, 7, ...): it has no finite element "
+        "there; give --data on which it has"
+    )
+    assert ran.out.splitlines() == [line, line]
+    assert ran.err == "error: small.onnx misses what is asked of it: --max-drop, --min-snr\n"
+    ran = call("validate", "model.onnx", "small.onnx", "--data", "bad.npz", "--min-snr", 1)
+    assert ran.code == 3
+    ran = call("cluster", "model.onnx", "-o", "o.onnx", "--data", "bad.npz", "--min-snr", 1)
+    assert ran.code == 3
 
 
 @pytest.mark.usefixtures("small")

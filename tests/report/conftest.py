@@ -19,6 +19,7 @@ def full():
         squared_error=0.01,
         max_abs=0.5,
         agreement=0.98,
+        compared=80,
     )
     return Report(
         version="1.2.3",

@@ -29,6 +29,7 @@ def output(snr_db, name="y", dtype="float32"):
         squared_error=10 ** (-snr_db / 10),
         max_abs=0.1,
         agreement=1.0,
+        compared=80,
     )
 
 

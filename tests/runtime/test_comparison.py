@@ -110,12 +110,32 @@ def test_text_against_numbers():
     assert members.comparison().breach == "differs in type in 1 of 2 feeds"
 
 
-def test_outputs_of_zeros_and_of_nothing():
+def test_outputs_of_zeros():
     zeros, ones = np.zeros((2, 2)), np.ones((2, 2))
     assert compare((zeros, zeros)).cosine == 1
     assert (compare((zeros, ones)).cosine, compare((zeros, ones)).snr_db) == (0, -inf)
-    empty = np.zeros((0, 4))
-    assert (compare((empty, empty)).snr_db, compare((empty, empty)).agreement) == (inf, None)
+
+
+@pytest.mark.parametrize("nothing", [np.zeros((0, 4)), np.full((3, 4), np.nan)], ids=str)
+def test_where_nothing_is_compared_there_are_no_measures(nothing):
+    result = compare((nothing, nothing), (nothing, nothing + 1))
+    measures = (result.cosine, result.snr_db, result.squared_error, result.max_abs)
+    assert (*measures, result.agreement) == (None,) * 5
+    assert (result.compared, result.is_identical) == (0, False)
+    assert result.note.startswith("has nothing that could be compared")
+
+
+@pytest.mark.parametrize("row", [[np.nan, 1.0], [inf, 1.0], [-inf, -inf]])
+def test_rows_without_a_largest_number_do_not_agree(row):
+    result = compare(([[1.0, 2.0], row], [[1.0, 2.0], row]))
+    assert result.agreement == 0.5
+    assert compare(([[1.0, 2.0]], [[-inf, 2.0]])).agreement == 1
+
+
+def test_elements_that_are_finite_in_the_original_are_counted():
+    assert compare(([[1.0, np.nan]], [[1.0, 1.0]]), ([[1.0, 2.0]], [[np.nan, 2.0]])).compared == 3
+    assert compare((np.array(["a", "b"], object), np.array(["a", "c"], object))).compared == 2
+    assert compare((np.zeros((0, 4)), np.zeros((1, 4)))).compared == 1
 
 
 def test_the_pieces_of_a_large_output_add_up():

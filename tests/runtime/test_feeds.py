@@ -309,6 +309,8 @@ def test_samples_in_parts():
     rest, held = samples.parted(5)
     assert (rest.count, held.count) == (19, 4)
     assert [feed["x"][0, 0] / 3 for feed in held.batched(1)] == [4, 9, 14, 19]
+    assert held.numbers == (4, 9, 14, 19)
+    assert held.parted(2)[0].numbers == (4, 14)
     assert sizes(rest) == [16, 3]
     assert sizes(rest.batched(8)) == [8, 8, 3]
     spread = rest.spread(4)

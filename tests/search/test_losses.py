@@ -17,6 +17,7 @@ def validation_of(snr_db, agreement=None):
         snr_db=snr_db,
         squared_error=0.0,
         max_abs=1.0,
+        compared=80,
         agreement=agreement,
     )
     return Validation(provider="cpu", samples=8, synthetic=False, outputs=(found,))
