@@ -27,6 +27,7 @@ from onnxcomp.runtime.samples import Feed, Samples
 from onnxcomp.runtime.sessions import Session, open_session
 
 _LEAST_PAIRS, _FEW_PAIRS = 30, 12
+_FEWEST_PAIRS = 3
 _SLOW_SECONDS = 0.1
 _LEAST_SECONDS = 0.002
 _WARM_UPS = 3
@@ -93,12 +94,14 @@ def benchmark(
     threads: int = 1,
     *,
     pairs: int = _LEAST_PAIRS,
+    seconds: float = inf,
     progress: Callable[[float], None] | None = None,
 ) -> Benchmark:
     """Time two models against each other.
 
     Samples are fed one at a time where the model leaves the batch open. A run shorter than 2 ms
-    is repeated until the measurement is not.
+    is repeated until the measurement is not. Where the time is up there are fewer rounds, three
+    at least, and intervals are as wide as that makes them.
 
     Args:
         original: A serialised model, or the path of a file.
@@ -107,6 +110,7 @@ def benchmark(
         provider: The execution provider.
         threads: Threads of one run; 0 leaves it to ONNX Runtime.
         pairs: Rounds; at least 30.
+        seconds: After so long, but for three rounds, no further one begins.
         progress: Called with the share that is done, from 0 to 1.
 
     Raises:
@@ -122,7 +126,7 @@ def benchmark(
     with TemporaryDirectory(prefix="onnxcomp-") as folder:
         first = _file(original, Path(folder, "original.onnx"))
         second = _file(result, Path(folder, "result.onnx"))
-        trial = _Trial((first, second, first), provider, threads)
+        trial = _Trial((first, second, first), provider, threads, time.perf_counter() + seconds)
         blocks = trial.blocks(feeds, pairs, progress)
         load_ratio = trial.load_ratio()
         memory = PeakMemory(
@@ -134,7 +138,7 @@ def benchmark(
     return Benchmark(
         provider=provider,
         threads=threads,
-        pairs=pairs,
+        pairs=len(list(chain.from_iterable(blocks))),
         latency_ratio=interval_of(latency_ratios),
         cpu_ratio=interval_of(_ratios(blocks, 1, "cpu")),
         control=interval_of(control_ratios),
@@ -152,6 +156,8 @@ def time_ratio(
     feeds: Sequence[Feed],
     provider: str = "cpu",
     threads: int = 1,
+    *,
+    seconds: float = inf,
 ) -> Interval:
     """Return the ratio of the times of two models' runs, and nothing else.
 
@@ -165,11 +171,13 @@ def time_ratio(
         feeds: What both are fed in turn.
         provider: The execution provider.
         threads: Threads of one run; 0 leaves it to ONNX Runtime.
+        seconds: After so long, but for three rounds, no further one begins.
     """
+    until = time.perf_counter() + seconds
     with TemporaryDirectory(prefix="onnxcomp-") as folder:
         first = _file(original, Path(folder, "original.onnx"))
         second = _file(result, Path(folder, "result.onnx"))
-        trial = _Trial((first, second), provider, threads)
+        trial = _Trial((first, second), provider, threads, until)
         session = open_session(first, provider, threads)
         started = time.perf_counter()
         session.run(feeds[0])
@@ -198,6 +206,12 @@ class _Trial:
     models: tuple[Path, ...]
     provider: str
     threads: int
+    until: float
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the time is up, on the clock of the performance counter."""
+        return time.perf_counter() > self.until
 
     def blocks(
         self, feeds: Sequence[Feed], pairs: int, progress: Callable[[float], None] | None
@@ -212,13 +226,16 @@ class _Trial:
         orders = list(permutations(range(len(self.models))))
         done = 0
         for place in range(_BLOCKS):
-            wanted = pairs * (place + 1) // _BLOCKS - done
+            if done >= _FEWEST_PAIRS and self.is_over:
+                break
             feed, block = feeds[place % len(feeds)], []
-            for times in self._block(orders[place % len(orders)], feed, wanted, shuffle):
+            for times in self._block(orders[place % len(orders)], feed, shuffle):
                 block.append(times)
                 done += 1
                 if progress is not None:
                     progress(done / pairs)
+                if done >= (_FEWEST_PAIRS if self.is_over else pairs * (place + 1) // _BLOCKS):
+                    break
             blocks.append(block)
         return blocks
 
@@ -226,16 +243,15 @@ class _Trial:
         self,
         loading: Sequence[int],
         feed: Feed,
-        count: int,
         shuffle: Callable[[list[int]], None],
     ) -> Iterator[_Round]:
-        """Load all in the order of ``loading``, and yield ``count`` rounds."""
+        """Load all in the order of ``loading``, and yield rounds without end."""
         sessions = {who: self._open(who) for who in loading}
         check_outputs(sessions[0], sessions[1])
         feeds = {who: session.encoded(feed) for who, session in sessions.items()}
         sessions = {who: session.bare for who, session in sessions.items()}
         repeats = max(_repeats(sessions[who], feeds[who]) for who in sessions)
-        for _ in range(count):
+        while True:
             order = sorted(sessions)
             shuffle(order)
             times = {who: self._measure(sessions[who], feeds[who], repeats) for who in order}
@@ -243,7 +259,9 @@ class _Trial:
 
     def load_ratio(self) -> float:
         """Return the median ratio of the CPU times of interleaved loads of the first two."""
-        ratios = [self._load(1) / self._load(0) for _ in range(_LOADS)]
+        ratios = [self._load(1) / self._load(0)]
+        while len(ratios) < _LOADS and not self.is_over:
+            ratios.append(self._load(1) / self._load(0))
         return float(np.median(ratios))
 
     def _open(self, who: int) -> Session:

@@ -17,6 +17,9 @@ ERRORS = 1.96
 
 MANY = 10_000
 
+STUDENT = {1: 12.71, 2: 4.303, 3: 3.182, 4: 2.776}
+"""The same where the error is estimated from so few degrees of freedom (Student, 1908)."""
+
 SEED = 0
 
 
@@ -41,11 +44,15 @@ def interval_of(blocks: Sequence[Sequence[float]]) -> Interval:
 
     Rounds of one block are alike in where the weights lie, so they tell less than as many rounds
     of as many blocks (A. C. Davison and D. V. Hinkley, "Bootstrap Methods and their Application",
-    1997, section 3.8).
+    1997, section 3.8). Fewer than six ratios cannot be resampled, as their extremes do not hold
+    the median often enough: their logarithms are taken to be normal.
 
     Args:
-        blocks: The ratios, those of one block together; none is empty.
+        blocks: The ratios, those of one block together; none is empty, and there are two at least.
     """
+    ratios = list(chain.from_iterable(blocks))
+    if len(ratios) - 1 in STUDENT:
+        return _interval_of_few(ratios)
     random = np.random.default_rng(SEED)
     counts = np.array([len(each) for each in blocks])
     table = np.zeros((len(blocks), counts.max()))
@@ -56,8 +63,15 @@ def interval_of(blocks: Sequence[Sequence[float]]) -> Interval:
     places = (shares * counts[chosen]).astype(int)
     medians = np.median(table[chosen, places].reshape(RESAMPLES, -1), axis=1)
     low, high = np.quantile(medians, ENDS)
-    median = np.median(list(chain.from_iterable(blocks)))
-    return Interval(median=float(median), low=float(low), high=float(high))
+    return Interval(median=float(np.median(ratios)), low=float(low), high=float(high))
+
+
+def _interval_of_few(ratios: Sequence[float]) -> Interval:
+    logarithms = np.log(ratios)
+    half = STUDENT[len(ratios) - 1] * logarithms.std(ddof=1) / sqrt(len(ratios))
+    low, high = (float(np.exp(logarithms.mean() + sign * half)) for sign in (-1, 1))
+    median = float(np.median(ratios))
+    return Interval(median=median, low=min(low, median), high=max(high, median))
 
 
 def unseen_share(items: int) -> float:

@@ -2,7 +2,7 @@
 
 from onnxcomp.api.checking import Check, check
 from onnxcomp.api.compressing import Compressed, compare, compress
-from onnxcomp.api.floors import Floor, floors_of
+from onnxcomp.api.floors import Floor, OutputFloor, doubt_of, floors_of, missed_floor
 from onnxcomp.api.measuring import HELD_OUT, evaluator_of
 from onnxcomp.api.observing import statistics
 from onnxcomp.api.ranking import sensitivity
@@ -15,13 +15,16 @@ __all__ = [
     "Compressed",
     "Floor",
     "Limits",
+    "OutputFloor",
     "Progress",
     "Settings",
     "check",
     "compare",
     "compress",
+    "doubt_of",
     "evaluator_of",
     "floors_of",
+    "missed_floor",
     "recipe_of",
     "sensitivity",
     "statistics",

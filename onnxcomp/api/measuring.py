@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib.metadata import version
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -108,6 +109,7 @@ def benchmarks_of(
             origin.samples,
             provider,
             settings.threads or 1,
+            seconds=(settings.bench_seconds or inf) / len(settings.provider),
             progress=lambda share: progress("timing", share),
         )
         for provider in settings.provider

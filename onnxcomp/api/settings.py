@@ -68,6 +68,15 @@ class Settings(Options):
         Field(description="Keep one sample of five from the passes, and compare on those alone."),
     ] = False
     bench: Annotated[bool, Field(description="Time the result against the original.")] = True
+    bench_seconds: Annotated[
+        float | None,
+        Field(
+            gt=0,
+            allow_inf_nan=False,
+            description="Most seconds that timing takes, with fewer rounds and wider intervals; "
+            "as many as 30 rounds need if not given.",
+        ),
+    ] = None
 
     def model_post_init(self, context: Any, /) -> None:
         """Refuse a floor of which nothing would be measured."""

@@ -7,10 +7,11 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from rich.console import Console
+from rich.markup import escape
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from rich.console import RenderableType
 
@@ -26,6 +27,33 @@ def show(renderable: RenderableType, *, is_result: bool) -> None:
     width = None if stream.isatty() else PLAIN_WIDTH
     # A line of text is one line, however long.
     Console(file=stream, width=width).print(renderable, soft_wrap=isinstance(renderable, Text))
+
+
+@contextmanager
+def live_line(*, quiet: bool) -> Iterator[Callable[[str], None]]:
+    """Yield a function that says what is being done, for how long, in a last line on a terminal.
+
+    Whatever else goes to stderr meanwhile goes above that line.
+    """
+    console = Console(file=sys.stderr)
+    if quiet or not console.is_terminal:
+        yield lambda _: None
+        return
+    from rich.progress import (  # noqa: PLC0415 - slow to import
+        Progress,
+        SpinnerColumn,
+        TextColumn,
+        TimeElapsedColumn,
+    )
+
+    columns = SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn()
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task("beginning", total=None)
+
+        def begun(what: str) -> None:
+            progress.reset(task, description=escape(what))
+
+        yield begun
 
 
 @contextmanager

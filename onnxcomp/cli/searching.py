@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import signal
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+from rich.text import Text
 
 from onnxcomp.api import Limits, Settings
-from onnxcomp.cli.console import show
+from onnxcomp.cli.console import live_line, show
 from onnxcomp.cli.options import (
     data_option,
     json_option,
@@ -22,12 +25,13 @@ from onnxcomp.cli.writing import check_folder, check_report_path, quiet_option, 
 from onnxcomp.errors import FloorError, OptionError
 from onnxcomp.pipeline import recipe_text
 from onnxcomp.report import Report, trial_line
-from onnxcomp.search import Aim, search_front, search_pipeline, target_file
+from onnxcomp.search import Aim, Listener, search_front, search_pipeline, target_file
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
+    from types import FrameType
 
-    from onnxcomp.report import Trial
+    from rich.console import RenderableType
 
 SEARCHED = (
     "evaluate",
@@ -51,9 +55,10 @@ def compress_command() -> click.Command:
         """Find the passes that make a model as small or as fast as a floor allows, and apply them.
 
         Pipelines are tried until the time is up; what was finished is kept in a cache, from which
-        the next search goes on. The metric, or without one the rows of the outputs that agree on
-        samples that no pass sees, may drop by 1 % unless told otherwise. Interrupted, it writes
-        the best so far. Exits 3, and writes nothing, where nothing is better.
+        the next search goes on. The metric may drop by 1 % unless told otherwise; without one,
+        each output has a floor by what it holds, on samples that no pass sees. Without --data
+        accuracy is not checked, and only what is safe is applied. Interrupted or terminated, it
+        writes the best so far. Exits 3, and writes nothing, where nothing is better.
         """
         check_folder(given["output"])
         found = _searched(search_pipeline, given)
@@ -139,21 +144,41 @@ def _show_recipe(context: click.Context, _: click.Parameter, target: str | None)
 def _searched(search: Callable[..., Result], given: dict[str, Any]) -> Result:
     """Search with the options that were given; show each trial when it is finished."""
     check_report_path(given["report"], given["model"], given["output"])
+    is_quiet = given["quiet"]
 
-    def told(trial: Trial) -> None:
-        if not given["quiet"]:
-            show(trial_line(trial), is_result=False)
+    def said(line: RenderableType) -> None:
+        if not is_quiet:
+            show(line, is_result=False)
 
     try:
-        return search(
-            given["model"],
-            data=given["data"],
-            aim=Aim.model_validate(taken(Aim, given)),
-            settings=Settings.model_validate(taken(Settings, given)),
-            limits=Limits.model_validate(taken(Limits, given)),
-            told=told,
-        )
+        with terminating(), live_line(quiet=is_quiet) as begun:
+            return search(
+                given["model"],
+                data=given["data"],
+                aim=Aim.model_validate(taken(Aim, given)),
+                settings=Settings.model_validate(taken(Settings, given)),
+                limits=Limits.model_validate(taken(Limits, given)),
+                listener=Listener(
+                    told=lambda trial: said(trial_line(trial)),
+                    noted=lambda text: said(Text(text)),
+                    begun=begun,
+                ),
+            )
     except FloorError as error:
         if isinstance(error.compressed, Report):
             say(error.compressed, given)
         raise
+
+
+@contextmanager
+def terminating() -> Iterator[None]:
+    """Let SIGTERM do what an interrupt from the keyboard does: end with the best so far."""
+
+    def interrupt(_signal: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

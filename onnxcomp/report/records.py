@@ -106,12 +106,15 @@ class Trial(Record):
             out of memory).
         reason: Why it was not kept, or what else there is to say; empty where there is nothing.
         bytes: Bytes of the result; None where there is none, as for all that follow.
-        drop: By how much the metric dropped, or, without a metric, 1 - agreement.
+        drop: By how much the metric dropped, or, without a metric, the share of rows that
+            disagree; None where no floor is about either.
         strain: The most that it lost of what it may lose: above 1 it misses the floor; infinite
             (null in JSON) where that cannot be told.
-        snr_db: The lowest SNR of the float outputs, in dB; infinite (null in JSON) where equal.
+        snr_db: The lowest SNR of the float outputs that are judged, in dB; infinite (null in
+            JSON) where equal.
         latency_ratio: Median of result / original; None where it was not timed either.
         latency_low: Lower end of its 95 % interval.
+        latency_high: Upper end of it.
         seconds: Wall time that it took.
         reach: Of a pass whose strength was out of reach, by its name, about the value that is not.
     """
@@ -126,6 +129,7 @@ class Trial(Record):
     snr_db: float | None
     latency_ratio: float | None
     latency_low: float | None
+    latency_high: float | None
     seconds: float
     reach: dict[str, float] = Field(default_factory=dict)
 
@@ -167,6 +171,7 @@ class Report(Record):
         search: The candidates that were tried, where the passes were searched for.
         missed: By how much the result missed the floor, in words; None where it did not.
         doubt: Why so few samples cannot tell that the floor is kept; None where they can.
+        unchecked: Why accuracy was not checked, where a search had no data to do it with.
         graph: What became of the operators; None where nothing looked.
         recipe: The pipeline that the result carries, as decided, for `parse_recipe`; None where it
             carries none.
@@ -183,6 +188,7 @@ class Report(Record):
     search: Search | None = None
     missed: str | None = None
     doubt: str | None = None
+    unchecked: str | None = None
     graph: GraphChange | None = None
     recipe: dict[str, Any] | None = None
     environment: Environment | None = None

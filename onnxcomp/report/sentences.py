@@ -44,6 +44,8 @@ def what_was_done(report: Report) -> str:
     elif report.validation:
         parts.append(_outputs(report))
     parts += [latency_in_words(each) for each in report.benchmark]
+    if report.unchecked is not None:
+        parts.append(f"Mind that {report.unchecked}.")
     if report.missed is not None:
         parts.append(f"It misses the floor: {report.missed}.")
     elif report.doubt is not None:

@@ -30,8 +30,8 @@ class Aim(Options):
     goal: Annotated[
         Goal,
         Field(
-            description="The smallest file that is no slower; the fastest that is no larger; or "
-            "the least product of both ratios."
+            description="The smallest file that is no slower; the fastest that is no larger, if "
+            "it is measurably faster; or the least product of both ratios."
         ),
     ] = "size"
     target: Annotated[
@@ -81,5 +81,6 @@ class Aim(Options):
         if self.goal == "size":
             return size if trial.latency_low <= NO_SLOWER else inf
         if self.goal == "speed":
-            return latency if size <= 1 else inf
+            is_faster = trial.latency_high is not None and trial.latency_high < 1
+            return latency if size <= 1 and is_faster else inf
         return sqrt(size * latency)

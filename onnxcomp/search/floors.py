@@ -7,9 +7,13 @@ from math import inf
 from typing import TYPE_CHECKING
 
 from onnxcomp.api import floors_of
+from onnxcomp.runtime.comparison import worst_snr_db
+from onnxcomp.search.outputs import floors_in_words
 
 if TYPE_CHECKING:
-    from onnxcomp.api import Floor, Limits, Settings
+    from collections.abc import Sequence
+
+    from onnxcomp.api import Floor, Limits, OutputFloor, Settings
     from onnxcomp.report import Report
 
 
@@ -21,23 +25,34 @@ class Loss:
         strain: The most that it lost of what it may lose: above 1 it misses a floor; infinite
             where that cannot be told.
         missed: By how much it misses each floor that it misses, a line each.
+        drop: By how much the metric dropped, or the largest share of rows that disagree; None
+            where no floor is about either.
+        snr_db: The lowest SNR of the float outputs that are judged, in dB; None without any.
     """
 
     strain: float
     missed: tuple[str, ...]
+    drop: float | None
+    snr_db: float | None
 
 
-def loss_of(report: Report, settings: Settings) -> Loss:
+def loss_of(report: Report, settings: Settings, outputs: Sequence[OutputFloor] = ()) -> Loss:
     """Return what a candidate lost, as far as there are floors.
 
     Args:
         report: What was measured of it.
         settings: They have the floors.
+        outputs: What single outputs must not miss besides.
     """
-    floors = floors_of(report, settings)
+    floors = floors_of(report, settings, outputs=outputs)
+    drops = [each.measured for each in floors if each.option == "max_drop"]
+    left_out = {each.output for each in outputs if each.kind == "state"}
+    compared = (output for each in report.validation for output in each.outputs)
     return Loss(
         strain=max(map(_strain, floors), default=0.0),
         missed=tuple(each.text for each in floors if each.verdict == "missed"),
+        drop=max((each for each in drops if each is not None), default=None),
+        snr_db=worst_snr_db(each for each in compared if each.name not in left_out),
     )
 
 
@@ -53,9 +68,11 @@ def _strain(floor: Floor) -> float:
     return lost / floor.allowed if floor.allowed else inf
 
 
-def floor_in_words(settings: Settings, limits: Limits, metric: float | None) -> str:
+def floor_in_words(
+    settings: Settings, limits: Limits, metric: float | None, outputs: Sequence[OutputFloor] = ()
+) -> str:
     """Return what a result must not miss, in one line."""
-    floors = []
+    floors = [floors_in_words(outputs)] if outputs else []
     if settings.max_drop is not None and metric is None:
         allowed = settings.allowed_drop(1.0)
         floors.append(f"at least {1 - allowed:.4g} of the rows agree with the original's")

@@ -23,19 +23,28 @@ from onnxcomp.options import did_you_mean
 from onnxcomp.pipeline import available_presets, read_recipe
 from onnxcomp.report import environment, record_of_files
 from onnxcomp.runtime import open_session, samples_for
-from onnxcomp.runtime.comparison import OutputSums, largest_disagreement
 from onnxcomp.search.labels import Accuracy, read_labels
+from onnxcomp.search.outputs import output_floors
 from onnxcomp.search.shelf import MODEL, Shelf, digest, move_to, user_cache
 from onnxcomp.search.spaces import Space
 from onnxcomp.validation import evaluate, load_evaluator
 
 if TYPE_CHECKING:
-    from onnxcomp.api import Limits, Settings
+    from onnxcomp.api import Limits, OutputFloor, Settings
+    from onnxcomp.pipeline import Pass
     from onnxcomp.runtime.evaluation import Score
     from onnxcomp.search.aims import Aim
 
-DEFAULT_DROP, DEFAULT_SNR = "1%", 20.0
-"""The floor where none is asked for: the latter, in dB, is a hundredth of the energy too."""
+DEFAULT_DROP = "1%"
+"""The floor of a metric where none is asked for."""
+
+SAFE = "safe"
+"""The preset that is tried first, and alone where no data can show what was lost."""
+
+UNCHECKED = (
+    "accuracy was not checked: without --data or --evaluate nothing below 8 bits is applied, and "
+    "nothing that removes or zeroes weights; give --data to be shown what it costs, and for more"
+)
 
 CALIBRATION = 64
 """Samples that passes see unless told otherwise: a search has no time for many."""
@@ -51,6 +60,7 @@ class Task:
         score: What the evaluator makes of the original; None where there is none.
         limits: What size and latency must hold.
         settings: How results are checked, and the floor.
+        floors: What single outputs must not miss, where no floor is asked for.
         shelf: What is finished.
     """
 
@@ -59,7 +69,13 @@ class Task:
     score: Score | None
     limits: Limits
     settings: Settings
+    floors: tuple[OutputFloor, ...]
     shelf: Shelf
+
+    @property
+    def unchecked(self) -> str | None:
+        """Why accuracy is not checked, in one line; None where it is."""
+        return UNCHECKED if self.data is None and self.score is None else None
 
     @property
     def metric(self) -> float | None:
@@ -81,16 +97,19 @@ def prepared(model: Any, data: Any, aim: Aim, settings: Settings, limits: Limits
     cache = Path(aim.cache) if aim.cache is not None else user_cache() / "search"
     given = Shelf.at(cache / "given").folder
     model_file, data_file = _model_file(model, given), _data_file(data, given)
-    settings = _with_floor(
-        _with_metric(settings, aim, model_file, data_file), model_file, data_file
-    )
-    shelf = Shelf.at(cache / _name(model_file, data_file, settings, aim.labels))
+    settings = _with_metric(settings, aim, model_file, data_file)
+    if aim.target is not None and data is None and settings.evaluate is None:
+        raise OptionError(f"target = {aim.target!r} needs data: {UNCHECKED}")
+    settings = _with_floor(settings, is_held_out=data_file is not None)
+    floors = _floors(settings, model_file, data_file)
+    shelf = Shelf.at(cache / _name(model_file, data_file, settings, floors, aim.labels))
     return Task(
         model=model_file,
         data=data_file,
         score=_score(settings, model_file, shelf),
         limits=limits,
         settings=settings,
+        floors=floors,
         shelf=shelf,
     )
 
@@ -122,6 +141,14 @@ def space_of(aim: Aim) -> Space:
     if not passes:
         raise OptionError(f"target {str(file)!r} has no passes to choose from; add some")
     return Space(passes)
+
+
+def first_pipelines(aim: Aim) -> list[tuple[Pass, ...]]:
+    """Return what a search tries first, so that it soon has a result; nothing with a target."""
+    if aim.target is not None:
+        return []
+    passes = read_recipe(target_file(SAFE))
+    return [passes[:count] for count in range(len(passes), 0, -1)]
 
 
 def _model_file(model: Any, given: Path) -> Path:
@@ -172,20 +199,16 @@ def _with_metric(settings: Settings, aim: Aim, model: Path, data: Path | None) -
     return settings.model_copy(update={"evaluate": accuracy})
 
 
-def _with_floor(settings: Settings, model: Path, data: Path | None) -> Settings:
-    """Return settings that hold samples out where there are some, and have a floor."""
+def _with_floor(settings: Settings, *, is_held_out: bool) -> Settings:
+    """Return settings that hold samples out where there are some, and have a metric's floor."""
     update: dict[str, Any] = {
-        "hold_out": data is not None,
+        "hold_out": is_held_out,
         "calibration": settings.calibration or CALIBRATION,
         "validation": True,
         "bench": False,
     }
-    has_rows = _has_rows(settings, model, data)
-    if settings.max_drop is None and settings.min_snr is None:
-        if settings.evaluate is None and not has_rows:
-            update["min_snr"] = DEFAULT_SNR
-        else:
-            update["max_drop"] = DEFAULT_DROP
+    if settings.evaluate is not None and settings.max_drop is None and settings.min_snr is None:
+        update["max_drop"] = DEFAULT_DROP
     _check_evaluator(settings.evaluate)
     return settings.model_copy(update=update)
 
@@ -201,23 +224,25 @@ def _check_evaluator(evaluator: Any) -> None:
         raise OptionError(remedy) from error
 
 
-def _has_rows(settings: Settings, model: Path, data: Path | None) -> bool:
-    """Tell whether outputs have rows that could agree; the original runs for the first time.
+def _floors(settings: Settings, model: Path, data: Path | None) -> tuple[OutputFloor, ...]:
+    """Return floors of outputs where no other is asked for; the original runs for the first time.
 
     Raises:
         DataError: The samples do not fit, or are too few.
     """
     session = open_session(model, settings.provider[0], settings.threads)
     samples = samples_for(session, data, settings.samples, settings.seed)
-    seen = samples if data is None else samples.parted(HELD_OUT)[1]
-    outputs = session.run(next(iter(seen.batched(1))))
-    found = [OutputSums(name) for name in outputs]
-    for one in found:
-        one.add(outputs[one.name], outputs[one.name])
-    return largest_disagreement(one.comparison() for one in found) is not None
+    floors = output_floors(session, samples if data is None else samples.parted(HELD_OUT)[1])
+    return floors if settings.max_drop is None and settings.min_snr is None else ()
 
 
-def _name(model: Path, data: Path | None, settings: Settings, labels: str | None) -> str:
+def _name(
+    model: Path,
+    data: Path | None,
+    settings: Settings,
+    floors: tuple[OutputFloor, ...],
+    labels: str | None,
+) -> str:
     """Return the name of what finished trials depend on, besides their recipes."""
     held = settings.model_dump(exclude={"evaluate"})
     files = [data, _code_of(settings.evaluate), None if labels is None else Path(labels)]
@@ -225,6 +250,7 @@ def _name(model: Path, data: Path | None, settings: Settings, labels: str | None
         version("onnxcomp"),
         environment(settings.provider, settings.threads).to_json(),
         json.dumps(held, sort_keys=True),
+        *(each.to_json() for each in floors),
         pickle.dumps(settings.evaluate),
         *("" if file is None else file for file in files),
         *(model, *load_model(model).data_paths),

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from math import inf
 from typing import TYPE_CHECKING
 
-from onnxcomp.api import compare, recipe_of
+from onnxcomp.api import compare, doubt_of, missed_floor, recipe_of
 from onnxcomp.errors import FloorError
 from onnxcomp.graph import load_model, save_model
 from onnxcomp.graph.saving import replacing
@@ -16,18 +16,22 @@ from onnxcomp.search.floors import floor_in_words
 from onnxcomp.search.shelf import make_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from onnxcomp.pipeline import Pass
     from onnxcomp.report import Trial
     from onnxcomp.search.aims import Aim
     from onnxcomp.search.preparing import Task
+    from onnxcomp.search.trying import Listener
 
     Trials = Mapping[tuple[Pass, ...], Trial]
 
 SAME_LATENCY = 0.02
 """Difference of two latency ratios that is noise."""
+
+TIMED_SHARE, TIMED_SECONDS = 0.1, 5.0
+"""What the result may be timed for in the end: a share of the search, and so long in any case."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,8 +88,15 @@ class Front:
         return written
 
 
-def best_of(task: Task, aim: Aim, trials: Trials) -> Found:
+def best_of(task: Task, aim: Aim, trials: Trials, listener: Listener, *, is_timed: bool) -> Found:
     """Check and time the best result, and report what was tried.
+
+    Args:
+        task: What the search worked on.
+        aim: What was sought.
+        trials: What was tried.
+        listener: Told what is done.
+        is_timed: Whether the result is timed again; whoever ends a search wants the file.
 
     Raises:
         FloorError: There is none that is better than the original; ``compressed`` is the report.
@@ -100,14 +111,15 @@ def best_of(task: Task, aim: Aim, trials: Trials) -> Found:
     chosen = trials[best].number if ranked and ranked[best] < 1 else None
     search = Search(
         goal=aim.goal,
-        floor=floor_in_words(task.settings, task.limits, task.metric),
+        floor=floor_in_words(task.settings, task.limits, task.metric, task.floors),
         trials=tuple(trials.values()),
         chosen=chosen,
         front=tuple(trial.number for trial, _ in front_of(task, trials, chosen)),
     )
     if chosen is None:
         raise _nothing_found(task, search)
-    report = _measured(task, results[best])
+    listener.begun("checking the best")
+    report = _measured(task, best, results[best], aim if is_timed else None)
     update = {
         "steps": task.shelf.steps(best),
         "search": search,
@@ -123,13 +135,27 @@ def best_of(task: Task, aim: Aim, trials: Trials) -> Found:
     return Found(results[best], report)
 
 
-def _measured(task: Task, path: Path) -> Report:
-    """Check and time a result; an interrupt skips the timing, which takes longest."""
-    settings = task.settings.model_copy(update={"bench": True})
+def _measured(task: Task, passes: Sequence[Pass], path: Path, aim: Aim | None) -> Report:
+    """Evaluate a result again, and time it where there is an aim to find time by.
+
+    An interrupt skips the timing, which takes longest.
+    """
+    seconds = None if aim is None else max(TIMED_SECONDS, TIMED_SHARE * 60 * aim.minutes)
+    settings = task.settings.model_copy(
+        update={"bench": aim is not None, "bench_seconds": seconds}
+    )
+    shelf = task.shelf
     try:
-        return compare(task.model, path, data=task.data, settings=settings)
+        report = shelf.compared(passes, path, task.model, data=task.data, settings=settings)
     except KeyboardInterrupt:
-        return compare(task.model, path, data=task.data, settings=task.settings)
+        plain = task.settings
+        report = shelf.compared(passes, path, task.model, data=task.data, settings=plain)
+    floor = {
+        "missed": missed_floor(report, task.settings, task.floors),
+        "doubt": doubt_of(report, task.settings, task.floors),
+        "unchecked": task.unchecked,
+    }
+    return report.model_copy(update=floor)
 
 
 def _nothing_found(task: Task, search: Search) -> FloorError:
@@ -145,12 +171,14 @@ def _nothing_found(task: Task, search: Search) -> FloorError:
     plain = {"evaluate": None, "max_drop": None, "min_snr": None}
     settings = task.settings.model_copy(update=plain)
     report = compare(task.model, task.model, data=task.data, settings=settings)
+    remedy = "more --minutes, a larger --max-drop or another --target"
     return FloorError(
-        f"{missed}; give more --minutes, a larger --max-drop or another --target",
+        f"{missed}; give {remedy if task.unchecked is None else '--data, which allows more'}",
         report.model_copy(
             update={
                 "search": search,
                 "missed": missed,
+                "unchecked": task.unchecked,
                 "output": report.output.model_copy(update={"path": None}),
             }
         ),

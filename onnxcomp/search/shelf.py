@@ -5,31 +5,33 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 from pathlib import Path
+from shutil import rmtree
 from tempfile import mkdtemp
 from typing import TYPE_CHECKING
 
 import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
+from onnxcomp.api import compare
 from onnxcomp.errors import ModelError
 from onnxcomp.graph.saving import replacing
 from onnxcomp.pipeline import recipe
 from onnxcomp.report import Step, Trial
 from onnxcomp.runtime.evaluation import Score
+from onnxcomp.validation import Validation
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from typing import Self
+    from typing import Any, Self
 
-    from onnxcomp.api import Compressed
+    from onnxcomp.api import Compressed, Settings
     from onnxcomp.pipeline import Pass
     from onnxcomp.report import Report
 
-MODEL, STEPS, SCORE = "model.onnx", "steps.json", "score.json"
+MODEL, STEPS, CHECKS, SCORE = "model.onnx", "steps.json", "checks.json", "score.json"
 
-_STEPS = TypeAdapter(tuple[Step, ...])
+_STEPS, _CHECKS = TypeAdapter(tuple[Step, ...]), TypeAdapter(tuple[Validation, ...])
 
 
 class Shelf:
@@ -66,6 +68,11 @@ class Shelf:
                 return count
         return 0
 
+    def forget(self, passes: Sequence[Pass]) -> None:
+        """Remove the results of a pipeline and of all its beginnings."""
+        for count in range(1, len(passes) + 1):
+            rmtree(self._place(passes[:count]), ignore_errors=True)
+
     def memory(self, passes: Sequence[Pass]) -> Path:
         """Return the folder for what is measured of the result of a pipeline, which is here."""
         return self._place(passes) if passes else self.folder
@@ -84,7 +91,43 @@ class Shelf:
         made = Path(mkdtemp(dir=making))
         report = result.save(made / MODEL)
         (made / STEPS).write_bytes(_STEPS.dump_json(steps, by_alias=True))
-        return move_to(self._place(passes), made) / MODEL, report
+        path = move_to(self._place(passes), made) / MODEL
+        self._keep_checks(passes, report.validation)
+        return path, report
+
+    def _keep_checks(self, passes: Sequence[Pass], checks: Sequence[Validation]) -> None:
+        """Keep how close the result of a pipeline is, where it was compared; it is here."""
+        if checks and passes:
+            with replacing(self._place(passes) / CHECKS) as file:
+                # As JSON has them, infinite numbers would all be null.
+                file.write(json.dumps([each.model_dump() for each in checks]).encode())
+
+    def compared(
+        self, passes: Sequence[Pass], path: Path, original: Path, *, data: Any, settings: Settings
+    ) -> Report:
+        """Compare the result of a pipeline with the original, but for what was compared before.
+
+        Args:
+            passes: The pipeline.
+            path: Its result.
+            original: The model that it was made from.
+            data: Samples; None where there are none.
+            settings: How results are checked and timed.
+        """
+        known = self._checks(passes)
+        update = {"validation": not known}
+        report = compare(original, path, data=data, settings=settings.model_copy(update=update))
+        if not known:
+            self._keep_checks(passes, report.validation)
+        return report.model_copy(update={"validation": known or report.validation})
+
+    def _checks(self, passes: Sequence[Pass]) -> tuple[Validation, ...]:
+        """Return how close the result of a pipeline is; nothing where it was not compared."""
+        try:
+            text = (self._place(passes) / CHECKS).read_text()
+        except OSError:
+            return ()
+        return _CHECKS.validate_python(json.loads(text))
 
     def steps(self, passes: Sequence[Pass]) -> tuple[Step, ...]:
         """Return the records of the passes of a pipeline whose result is here."""
@@ -146,7 +189,7 @@ def move_to(place: Path, made: Path) -> Path:
         made.rename(place)
     except OSError:
         # Another process was faster; what it made is the same.
-        shutil.rmtree(made)
+        rmtree(made)
     return place
 
 

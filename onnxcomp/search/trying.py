@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from functools import partial
 from math import inf
 from pathlib import Path
@@ -13,6 +14,7 @@ from time import monotonic, time
 from typing import TYPE_CHECKING
 
 from onnxcomp.pipeline import recipe
+from onnxcomp.report import pipeline_in_words
 from onnxcomp.search.climbing import Standing
 from onnxcomp.search.jobs import Job, failed, run_isolated
 
@@ -26,13 +28,27 @@ if TYPE_CHECKING:
     from onnxcomp.search.preparing import Task
     from onnxcomp.search.spaces import Point, Space
 
-    Told = Callable[[Trial], None]
-
 
 RUNNING = ".running-"
 """How the name of a folder begins that is there as long as a search is."""
 
 FORGOTTEN_SECONDS = 7 * 24 * 3600
+
+
+@dataclass(frozen=True)
+class Listener:
+    """Who is told what a search does.
+
+    Args:
+        told: Each trial when it is finished.
+        noted: What whoever uses the result must know, a line each: what it is judged by, and what
+            was not checked.
+        begun: What is being done from now on, in a few words.
+    """
+
+    told: Callable[[Trial], None] = lambda _: None
+    noted: Callable[[str], None] = lambda _: None
+    begun: Callable[[str], None] = lambda _: None
 
 
 class TimeIsUp(Exception):  # noqa: N818 - not an error
@@ -47,15 +63,17 @@ class Trying:
         pool: Where candidates are tried.
         running: A folder that is there as long as the search is.
         end: When whatever still runs is ended, on the monotonic clock.
-        told: Told of each trial when it is finished.
+        listener: Told what is tried.
 
     Attributes:
         trials: What was tried, with the pipelines, in that order.
     """
 
-    def __init__(self, task: Task, pool: Executor, running: Path, end: float, told: Told) -> None:
+    def __init__(
+        self, task: Task, pool: Executor, running: Path, end: float, listener: Listener
+    ) -> None:
         self._task, self._pool, self._running = task, pool, running
-        self._end, self._told = end, told
+        self._end, self._listener = end, listener
         self.trials: dict[tuple[Pass, ...], Trial] = {}
 
     def judge(
@@ -71,7 +89,7 @@ class Trying:
         """
 
         def stand(points: Sequence[Point]) -> list[Standing]:
-            trials = self._tried([space.pipeline(point) for point in points], deadline)
+            trials = self.tried([space.pipeline(point) for point in points], deadline)
             return [self._standing(trial, aim, slack) for trial in trials]
 
         return stand
@@ -84,17 +102,30 @@ class Trying:
             return Standing(inf, lost)
         return Standing(aim.objective(trial, self._task.bytes, self._task.limits), lost)
 
-    def _tried(self, pipelines: Sequence[tuple[Pass, ...]], deadline: float) -> list[Trial]:
+    def tried(
+        self, pipelines: Sequence[tuple[Pass, ...]], deadline: float, grace: float = 0.0
+    ) -> list[Trial]:
+        """Try pipelines, at once where the executor can, and return what each came to.
+
+        Args:
+            pipelines: Those that were tried before are not tried again.
+            deadline: When nothing more is begun, on the monotonic clock.
+            grace: Seconds for which they may go on after the end of the search.
+
+        Raises:
+            TimeIsUp: It is, and one of them was not tried yet.
+        """
         known = {each: self.trials.get(each) or self._task.shelf.trial(each) for each in pipelines}
         if deadline <= monotonic() and None in known.values():
             raise TimeIsUp
         unknown = [each for each, trial in known.items() if trial is None]
-        waiting = {each: self._submitted(self._job(each)) for each in unknown}
+        waiting = {each: self._submitted(self._job(each, grace)) for each in unknown}
         for passes, trial in known.items():
             if passes not in self.trials:
+                self._listener.begun(f"trying {pipeline_in_words(recipe(passes))}")
                 found = waiting[passes]() if trial is None else trial
                 self.trials[passes] = found.model_copy(update={"number": len(self.trials)})
-                self._told(self.trials[passes])
+                self._listener.told(self.trials[passes])
         return [self.trials[each] for each in pipelines]
 
     def _submitted(self, job: Job) -> Callable[[], Trial]:
@@ -113,23 +144,25 @@ class Trying:
 
         return result
 
-    def _job(self, passes: Sequence[Pass]) -> Job:
-        task = self._task
+    def _job(self, passes: Sequence[Pass], grace: float) -> Job:
+        task, left = self._task, max(0.0, self._end - monotonic())
         return Job(
             model=task.model,
             score=task.score,
             data=task.data,
             recipe=recipe(passes),
             settings=task.settings,
+            floors=task.floors,
             shelf=task.shelf.folder,
             running=self._running,
-            seconds=max(0.0, self._end - monotonic()),
+            seconds=left + grace,
+            left=left,
         )
 
 
 @contextmanager
 def trying(
-    task: Task, jobs: int, executor: Executor | None, end: float, told: Told
+    task: Task, jobs: int, executor: Executor | None, end: float, listener: Listener
 ) -> Iterator[Trying]:
     """Yield what tries candidates; at the end, whatever still runs is ended.
 
@@ -138,14 +171,14 @@ def trying(
         jobs: Candidates at once, where no executor is given.
         executor: Where candidates are tried.
         end: When whatever still runs is ended, on the monotonic clock.
-        told: Told of each trial when it is finished.
+        listener: Told what is tried.
     """
     pool = ThreadPoolExecutor(jobs) if executor is None else executor
     _remove_forgotten(task.shelf.folder)
     # Beside what is finished, so that candidates on other machines see it too.
     running = Path(mkdtemp(dir=task.shelf.folder, prefix=RUNNING))
     try:
-        yield Trying(task, pool, running, end, told)
+        yield Trying(task, pool, running, end, listener)
     finally:
         rmtree(running)
         if executor is None:

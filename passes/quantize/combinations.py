@@ -25,6 +25,11 @@ def check_combination(options: Quantize) -> None:
         OptionError: They contradict each other.
     """
     _check_blocks(options)
+    if not options.calibrate and options.mode in {"auto", "static"}:
+        raise OptionError(
+            f"{options.name}: calibrate = false needs mode dynamic or weights; {options.mode} "
+            "needs data"
+        )
     if options.io_dtype != "float" and options.mode != "static":
         raise OptionError(
             f"{options.name}: io_dtype = {options.io_dtype!r} needs mode static, which finds "

@@ -151,6 +151,13 @@ class Quantize(Pass):
     min_elements: Annotated[
         int, Field(ge=1, description="Leave tensors with fewer elements alone.")
     ] = 256
+    calibrate: Annotated[
+        bool,
+        Field(
+            description="Repair weights on data, where there is any; without, they are rounded to "
+            "the nearest, which takes no time (dynamic, weights)."
+        ),
+    ] = True
     requantize: Annotated[
         bool, Field(description="Take quantization of others out of the model first.")
     ] = False
@@ -180,6 +187,8 @@ class Quantize(Pass):
     def _decided(self, model: Model, context: Context) -> list[Verdict]:
         if self.mode == "auto":
             return apply_fastest(self, model, context)
+        if not self.calibrate:
+            context = replace(context, samples=None, statistics=None)
         profile = PROFILES[self.profile]
         raise_opset(model, self._least_opset(model))
         weights, skipped = self.suitable(model)
