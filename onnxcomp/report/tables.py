@@ -42,6 +42,8 @@ def report_table(report: Report) -> RenderableType:
     if report.validation:
         parts.append(_validations(report.validation))
     parts.append(_summary(report))
+    if report.unchecked is not None:
+        parts.append(Text(report.unchecked, style="yellow"))
     return Group(*parts)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from math import inf
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -121,10 +122,11 @@ def search_front(
 
 def _tell(task: Task, listener: Listener) -> None:
     """Tell what results will be judged by, and what of them will not be."""
-    floor = floor_in_words(task.settings, task.limits, task.metric, task.floors)
-    listener.noted(f"judged by: {floor}")
     if task.unchecked is not None:
         listener.noted(task.unchecked)
+        return
+    floor = floor_in_words(task.settings, task.limits, task.metric, task.floors)
+    listener.noted(f"judged by: {floor}")
 
 
 def _is_cut_short(
@@ -137,7 +139,10 @@ def _is_cut_short(
     """
     try:
         for passes in first_pipelines(aim):
-            one.tried([passes], end, grace=0.0 if one.trials else 60 * aim.minutes)
+            if one.trials:
+                one.tried([passes], end)
+            else:
+                one.tried([passes], inf, grace=60 * aim.minutes)
         if task.unchecked is None:
             climb(one)
     except TimeIsUp:

@@ -22,7 +22,7 @@ from shutil import rmtree
 from tempfile import TemporaryDirectory
 from threading import Thread
 from time import monotonic
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 from onnxcomp.api import OutputFloor, Settings, compress, evaluator_of
 from onnxcomp.benchmarking import time_ratio
@@ -105,7 +105,7 @@ def run_isolated(job: Job) -> Trial:
     started = monotonic()
     with TemporaryDirectory(prefix="onnxcomp-") as scratch:
         process = _started(job, scratch)
-        said = _Listening(process.stdout)
+        said = _Listening(process)
         while process.poll() is None:
             try:
                 process.wait(POLL_SECONDS)
@@ -233,10 +233,16 @@ def _latency(job: Job, path: Path, seconds: float) -> Interval:
 class _Listening:
     """Keeps the last lines that a process says, so that it can always go on saying more."""
 
-    def __init__(self, output: IO[bytes] | None) -> None:
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        self._process = process
         self._lines: deque[bytes] = deque(maxlen=LAST_LINES)
-        self._thread = Thread(target=self._lines.extend, args=(output,), daemon=True)
+        self._thread = Thread(target=self._listen, daemon=True)
         self._thread.start()
+
+    def _listen(self) -> None:
+        assert self._process.stdout is not None  # noqa: S101 - it was asked for
+        with self._process.stdout as output:
+            self._lines.extend(output)
 
     def last_line(self) -> str:
         """Return the last line that says something, once the process has ended."""

@@ -20,6 +20,7 @@ def trial(number, count, drop, *, status="kept", latency=None, passes=("cluster"
         snr_db=None if drop is None else 20.0,
         latency_ratio=latency,
         latency_low=latency,
+        latency_high=latency,
         seconds=1.5,
     )
 

@@ -58,7 +58,7 @@ def here():
     """Nothing is timed, as noise must not decide in a test, and few candidates are tried."""
     same = Interval(median=1.0, low=1.0, high=1.0)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("onnxcomp.search.jobs.time_ratio", lambda *_: same)
+        patch.setattr("onnxcomp.search.jobs.time_ratio", lambda *_, **__: same)
         patch.setattr("onnxcomp.search.climbing.TRIES", 4)
         patch.setattr("onnxcomp.search.climbing.MOVES", ())
         yield Here()

@@ -23,6 +23,7 @@ def trial(count, latency, low):
         snr_db=30.0,
         latency_ratio=latency,
         latency_low=low,
+        latency_high=None if latency is None else latency + 0.01,
         seconds=1.0,
     )
 

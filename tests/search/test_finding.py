@@ -13,12 +13,14 @@ import numpy as np
 import onnx
 import pytest
 
-from onnxcomp import Limits, Settings, compress
+from onnxcomp import Limits, Settings, available_passes, compress, weights
 from onnxcomp.api import recipe_of
 from onnxcomp.errors import FloorError, OnnxcompError, OptionError
 from onnxcomp.intervals import Interval
 from onnxcomp.pipeline import parse_recipe, read_recipe
-from onnxcomp.search import Aim, results, search_front, search_pipeline
+from onnxcomp.report import pipeline_in_words
+from onnxcomp.report.sentences import what_was_done
+from onnxcomp.search import Aim, Listener, search_front, search_pipeline, shelf
 
 SNR = Settings(min_snr=14)
 
@@ -102,14 +104,14 @@ def test_a_result_that_is_gone_is_made_again(task, found, here, tmp_path):
 
 
 def test_an_interrupt_while_the_result_is_timed(task, aim, here, found, monkeypatch):
-    measure = results.compare
+    measure = shelf.compare
 
     def interrupted(*given, settings, **others):
         if settings.bench:
             raise KeyboardInterrupt
         return measure(*given, settings=settings, **others)
 
-    monkeypatch.setattr(results, "compare", interrupted)
+    monkeypatch.setattr(shelf, "compare", interrupted)
     again = search_pipeline(task.model, data=task.data, aim=aim, settings=SNR, executor=here)
     assert again.path == found.path
     assert again.report.benchmark == ()
@@ -117,7 +119,7 @@ def test_an_interrupt_while_the_result_is_timed(task, aim, here, found, monkeypa
 
 def test_the_original_is_nobodys_result(task, tmp_path, here, monkeypatch):
     faster = Interval(median=0.99, low=0.98, high=1.0)
-    monkeypatch.setattr("onnxcomp.search.jobs.time_ratio", lambda *_: faster)
+    monkeypatch.setattr("onnxcomp.search.jobs.time_ratio", lambda *_, **__: faster)
     (tmp_path / "nothing.toml").write_text('[[passes]]\npass = "expand"\n')
     own = Aim(goal="speed", target=str(tmp_path / "nothing.toml"), cache=str(tmp_path), minutes=5)
     with pytest.raises(FloorError, match="nothing among 2 pipelines is better"):
@@ -252,6 +254,64 @@ def test_what_does_not_fit_together(task, aim, here):
     hidden = Settings(evaluate=lambda _: 1.0)
     with pytest.raises(OptionError, match="is a function that no other process can find"):
         search_pipeline(task.model, data=task.data, aim=aim, settings=hidden, executor=here)
+
+
+SAFE = ["simplify", "quantize(mode=weights, calibrate=False)"]
+
+
+def test_the_first_answer_comes_whatever_the_time(task, here, tmp_path):
+    aim = Aim(cache=str(tmp_path), minutes=1e-6)
+    said = []
+    listener = Listener(noted=said.append)
+    found = search_pipeline(task.model, data=task.data, aim=aim, executor=here, listener=listener)
+    (trial,) = found.report.search.trials
+    assert pipeline_in_words(trial.recipe) == ", ".join(SAFE)
+    assert found.report.size_ratio > 2
+    assert found.report.unchecked is None
+    assert said == [f"judged by: {found.report.search.floor}"]
+    assert found.report.search.floor.startswith("at least 0.99 of the rows of 'y' agree, with")
+
+
+def test_without_data_only_what_is_safe_is_applied(task, here, tmp_path):
+    aim = Aim(cache=str(tmp_path), minutes=5)
+    said = []
+    found = search_pipeline(
+        task.model, aim=aim, executor=here, listener=Listener(noted=said.append)
+    )
+    assert [pipeline_in_words(each.recipe) for each in found.report.search.trials] == [
+        ", ".join(SAFE[:count]) for count in (2, 1)
+    ]
+    assert said[-1] == found.report.unchecked
+    assert said[-1].startswith("accuracy was not checked: without --data or --evaluate nothing")
+    assert f"Mind that {said[-1]}." in what_was_done(found.report)
+    with pytest.raises(OptionError, match="target = 'edge' needs data: accuracy was not checked"):
+        search_pipeline(task.model, aim=Aim(target="edge"), executor=here)
+
+
+def test_a_metric_needs_no_data(task, here, tmp_path):
+    (tmp_path / "metric.py").write_text("def good(predict):\n    return 1.0\n")
+    settings = Settings(evaluate=f"{tmp_path / 'metric.py'}:good")
+    aim = Aim(target=str(task.target), cache=str(tmp_path), minutes=5)
+    found = search_pipeline(task.model, aim=aim, settings=settings, executor=here)
+    assert found.report.unchecked is None
+    assert found.report.search.floor == "a metric of at least 0.99, the original's is 1"
+
+
+def test_a_broken_first_pass_is_undone_and_not_the_pipeline(task, here, tmp_path, monkeypatch):
+    simplify = available_passes()["simplify"]
+    apply = simplify.apply
+
+    def breaks(self, model, context):
+        verdicts = apply(self, model, context)
+        weight = next(weights(model)).tensor
+        weight.values = np.full_like(weight.values, np.nan)
+        return [each.model_copy(update={"verdict": "changed"}) for each in verdicts]
+
+    monkeypatch.setattr(simplify, "apply", breaks)
+    aim = Aim(cache=str(tmp_path), minutes=1e-6)
+    found = search_pipeline(task.model, data=task.data, aim=aim, executor=here)
+    assert [step.status for step in found.report.steps] == ["rolled_back", "applied"]
+    assert found.report.search.trials[0].reason.startswith("simplify was undone: ")
 
 
 def test_a_report_of_a_search_is_plain_data(found):

@@ -29,6 +29,18 @@ def hangs(predict):
 def leaves(predict):
     os._exit(7)
 
+def fails(predict):
+    raise KeyError("nothing")
+
+def crashes(predict):
+    os.abort()
+
+def has_no_room(predict):
+    raise OSError(28, "No space left on device")
+
+def has_no_memory(predict):
+    raise MemoryError
+
 def loses(predict):
     return np.repeat([1.0, 0.0], [8, 12])
 
@@ -61,9 +73,11 @@ def job(task, tmp_path):
             min_snr=5,
             max_drop=None if function is None else 0.05,
         ),
+        floors=(),
         shelf=Shelf.at(tmp_path / "shelf").folder,
         running=tmp_path / "running",
         seconds=seconds,
+        left=seconds,
     )
 
 
@@ -91,19 +105,45 @@ def test_items_that_all_stay(job):
 @pytest.mark.parametrize(
     ("function", "reason"),
     [
-        ("dies", "was killed by SIGKILL, out of memory perhaps"),
         ("leaves", "ended with exit code 7"),
+        ("fails", "evaluator {metric} raised KeyError: 'nothing'"),
     ],
 )
-def test_a_process_that_ends(job, tmp_path, function, reason):
-    trial = run_isolated(job(function))
+def test_a_candidate_that_fails_is_not_tried_again(job, tmp_path, function, reason):
+    asked = job(function)
+    trial = run_isolated(asked)
+    reason = reason.format(metric=repr(asked.settings.evaluate))
     assert (trial.status, trial.reason, trial.bytes) == ("failed", reason, None)
-    assert Shelf(tmp_path / "shelf").trial(PASSES) == trial
+    assert Shelf(tmp_path / "shelf").trial(PASSES).reason == reason
 
 
-def test_a_process_that_somebody_ends_says_nothing_of_the_candidate(job, tmp_path):
-    trial = run_isolated(job("is_ended"))
-    assert (trial.status, trial.reason) == ("failed", "was killed by SIGTERM")
+@pytest.mark.parametrize(
+    ("function", "reason"),
+    [
+        ("dies", "was killed by SIGKILL, out of memory perhaps"),
+        ("is_ended", "was killed by SIGTERM"),
+        ("crashes", "was killed by SIGABRT"),
+        ("has_no_room", "evaluator {metric} raised OSError: [Errno 28] No space left on device"),
+        ("has_no_memory", "evaluator {metric} raised MemoryError"),
+    ],
+)
+def test_what_may_not_come_again_says_nothing_of_the_candidate(job, tmp_path, function, reason):
+    asked = job(function)
+    trial = run_isolated(asked)
+    metric = repr(asked.settings.evaluate)
+    assert (trial.status, trial.reason) == ("failed", reason.format(metric=metric))
+    assert Shelf(tmp_path / "shelf").trial(PASSES) is None
+    assert not [*tmp_path.rglob("core*")]
+
+
+def test_a_result_that_cannot_be_written(job, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "sitecustomize.py").write_text(
+        "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))"
+    )
+    trial = run_isolated(job(None))
+    assert trial.status == "failed"
+    assert trial.reason.endswith("File too large")
     assert Shelf(tmp_path / "shelf").trial(PASSES) is None
 
 
