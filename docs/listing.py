@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from onnxcomp.api import Limits, Settings
-from onnxcomp.cli.main import command
+from onnxcomp.cli.commands import command
 from onnxcomp.cli.options import options_of
 from onnxcomp.pipeline import available_passes
 from onnxcomp.search import Aim

@@ -9,7 +9,7 @@ from importlib.metadata import version
 
 import pytest
 
-from onnxcomp.cli.main import command
+from onnxcomp.cli.commands import command
 from onnxcomp.pipeline import available_passes
 
 MAIN = [sys.executable, "-c", "from onnxcomp.cli import main; main()"]

@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pytest
 
-from onnxcomp.cli.main import command
+from onnxcomp.cli.commands import command
 
 QUICK = ("--no-bench", "--quiet")
 ABSENT = (

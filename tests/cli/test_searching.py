@@ -1,11 +1,17 @@
 """The commands that search, as they are typed."""
 
 import json
+import os
+import subprocess
+import sys
+from contextlib import suppress
 
 import numpy as np
 import pytest
 
 from onnxcomp.pipeline import available_presets, read_recipe
+
+MAIN = "from onnxcomp.cli import main; main()"
 
 RECIPE = """
 [[passes]]
@@ -172,3 +178,47 @@ def test_mistakes(workplace, target, call, options, message):
     assert message in done.err
     assert len(done.err.splitlines()) == 1
     assert not (workplace / "small.onnx").exists()
+
+
+def test_a_search_that_is_terminated_writes_the_best_so_far(workplace):
+    np.savez("samples.npz", x=np.concatenate([np.load("samples.npz")["x"]] * 4))
+    command = [sys.executable, "-c", MAIN, "compress", "model.onnx", "-o", "small.onnx"]
+    options = ["--data", "samples.npz", "--cache", "cache", "--minutes", "10"]
+    process = subprocess.Popen(
+        [*command, *options], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        for line in process.stderr:
+            if "kept" in line and "quantize" in line:
+                process.terminate()
+                break
+        out, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert (process.returncode, out) == (0, "small.onnx\n")
+    assert "latency on" not in err
+    assert (workplace / "small.onnx").stat().st_size < (workplace / "model.onnx").stat().st_size
+
+
+@pytest.mark.usefixtures("workplace")
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no pseudo-terminals")
+def test_a_terminal_sees_what_is_being_done():
+    np.savez("samples.npz", x=np.concatenate([np.load("samples.npz")["x"]] * 4))
+    options = ["--data", "samples.npz", "--cache", "cache", "--minutes", "0.1", "--json"]
+    reader, terminal = os.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-c", MAIN, "compress", "model.onnx", "-o", "small.onnx", *options],
+        stderr=terminal,
+        stdout=subprocess.DEVNULL,
+    )
+    os.close(terminal)
+    shown = b""
+    # A terminal whose other end is closed gives an error on Linux.
+    with suppress(OSError):
+        while part := os.read(reader, 1 << 16):
+            shown += part
+    os.close(reader)
+    assert process.wait() == 0
+    assert shown.startswith(b"onnxcomp: loading\r\x1b[2K")
+    for what in (b"running the original", b"trying simplify, quantize(", b"checking the best"):
+        assert what in shown

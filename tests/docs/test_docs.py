@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 import pytest
 
-from onnxcomp.cli.main import command
+from onnxcomp.cli.commands import command
 from onnxcomp.pipeline import available_passes
 
 DOCS = Path(__file__).parents[2] / "docs"

@@ -6,7 +6,7 @@ from typing import ClassVar
 import pytest
 
 from onnxcomp import Pass, Stage, available_passes, compress
-from onnxcomp.cli.main import command
+from onnxcomp.cli.commands import command
 from onnxcomp.errors import OptionError
 from onnxcomp.pipeline import parse_recipe, recipe_schema, registry
 from passes import ALL, Cluster

@@ -56,7 +56,7 @@ def command() -> click.Group:
     return group
 
 
-def main() -> None:
+def run() -> None:
     """Run the command line; an error of ours is one line on stderr and its exit code."""
     try:
         command()()
