@@ -44,6 +44,15 @@ def test_a_model_of_four_times_the_work(tmp_path):
     assert set(written["peak_memory"]) == {"original", "result"}
 
 
+def test_no_time_leaves_three_rounds():
+    model = chain(2)
+    found = benchmark(model, model, samples_for(open_session(model)), seconds=1e-9)
+    assert found.pairs == len(found.latency_ratios) == 3
+    feeds = list(samples_for(open_session(model)))
+    ratio = time_ratio(model, chain(8), feeds, seconds=0)
+    assert ratio.low <= ratio.median <= ratio.high
+
+
 def test_too_few_pairs():
     model = chain(1)
     with pytest.raises(OptionError) as caught:

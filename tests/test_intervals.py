@@ -29,6 +29,15 @@ def test_it_holds_the_truth_where_blocks_differ(spread):
     assert held >= 80
 
 
+@pytest.mark.parametrize("count", range(2, 6))
+def test_it_holds_the_truth_of_few_ratios(count):
+    random = np.random.default_rng(0)
+    found = [interval_of([np.exp(random.standard_normal(count)).tolist()]) for _ in range(400)]
+    held = sum(each.low <= 1.0 <= each.high for each in found)
+    assert 360 <= held <= 392
+    assert all(each.low <= each.median <= each.high for each in found)
+
+
 def test_blocks_that_differ_make_it_wider():
     noise = np.random.default_rng(0).standard_normal(30)
     alike, apart = (interval_of(each.reshape(6, 5)) for each in (noise, np.sort(noise)))

@@ -142,3 +142,15 @@ def test_a_branch_that_no_sample_takes_stays_float(models):
         for attribute in branching.attribute
     ]
     assert rounded == [True, False]
+
+
+@pytest.mark.parametrize("mode", ["weights", "dynamic"])
+def test_without_calibration_data_changes_nothing(mode):
+    proto = random_model(3)
+    feeds = random_feeds(proto, 3, FEEDS)
+    options = {"mode": mode, "min_elements": 64}
+    plain, _ = quantized(proto, None, **options)
+    left, _ = quantized(proto, feeds, calibrate=False, **options)
+    repaired, _ = quantized(proto, feeds, **options)
+    assert left == plain
+    assert left != repaired
