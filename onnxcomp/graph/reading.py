@@ -13,6 +13,7 @@ from onnxcomp.graph.declarations import FIRST_IR_WITHOUT_LISTED_INITIALIZERS, de
 from onnxcomp.graph.lifting import lift_stores
 from onnxcomp.graph.messages import copy_without
 from onnxcomp.graph.model import Graph, Model, Node, Tensor, Variable
+from onnxcomp.graph.order import ordered
 from onnxcomp.graph.values import Constant, SparseTensorValues, TensorValues
 
 if TYPE_CHECKING:
@@ -34,7 +35,8 @@ def read_model(proto: onnx.ModelProto, files: DataFiles) -> Model:
     become constants again.
 
     Raises:
-        ModelError: External data is missing, too short or outside the model's folder.
+        ModelError: External data is missing, too short or outside the model's folder, or nodes
+            form a cycle, in which whoever follows tensors would never end.
     """
     model = _read_graph(proto.graph, ChainMap(), files, Model)
     model.header = copy_without(proto, {"graph", "functions"})
@@ -48,6 +50,8 @@ def read_model(proto: onnx.ModelProto, files: DataFiles) -> Model:
         fed = {info.name for info in proto.graph.input}
         for constant in model.constants:
             constant.may_be_overridden = constant.name in fed
+    for graph in model.all_scopes():
+        ordered(graph.nodes)
     lift_stores(model)
     return model
 

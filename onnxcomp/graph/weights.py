@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any
 import ml_dtypes
 import numpy as np
 
+from onnxcomp.graph.order import ordered
 from onnxcomp.graph.values import Constant, SparseTensorValues, StoreValues
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from collections.abc import Set as AbstractSet
 
     import onnx_graphsurgeon as gs
     from numpy.typing import NDArray
@@ -180,10 +182,11 @@ def weights(model: Model) -> Iterator[Weight]:
     Weight-like is what is not a lone number and is float, or quantized already, or in a store.
     """
     outputs = {id(each) for scope in model.all_scopes() for each in scope.outputs}
+    movers = _movers(model)
     for top in (model, *model.local_functions):
         for scope in top.scopes():
             for constant in scope.constants:
-                readers = tuple(_readers(constant, model))
+                readers = tuple(_readers(constant, model, movers))
                 weight = Weight(
                     constant,
                     readers,
@@ -204,7 +207,7 @@ def _is_weight_like(weight: Weight) -> bool:
     return weight.dtype in FLOATS or is_quantized
 
 
-def _readers(constant: Constant, model: Model) -> Iterator[Reader]:
+def _readers(constant: Constant, model: Model, movers: AbstractSet[int]) -> Iterator[Reader]:
     """Follow a constant through layout operators and into functions, without recursion."""
     functions = {(each.source.domain, each.name): each for each in model.local_functions}
     waiting: list[tuple[gs.Tensor, bool]] = [(constant, True)]
@@ -219,25 +222,27 @@ def _readers(constant: Constant, model: Model) -> Iterator[Reader]:
             function = functions.get((node.domain or "", node.op))
             if function is not None:
                 waiting.extend((function.inputs[place], is_direct) for place in places)
-            elif _only_moves_constants(node):
+            elif id(node) in movers:
                 waiting.append((node.outputs[0], is_direct and node.op == "Identity"))
             else:
                 yield from (Reader(node, place, is_direct) for place in places)
 
 
-def _only_moves_constants(node: gs.Node) -> bool:
-    """Whether a node arranges constants anew, directly or behind nodes that do so."""
-    waiting = [node]
-    while waiting:
-        current = waiting.pop()
-        if current.op not in LAYOUT:
-            return False
-        for tensor in current.inputs:
-            if not isinstance(tensor, Constant) and tensor.name:
-                if not tensor.inputs:
-                    return False
-                waiting.append(tensor.inputs[0])
-    return True
+def _movers(model: Model) -> set[int]:
+    """Return the nodes, by identity, that arrange constants anew, or what such nodes gave."""
+    found: set[int] = set()
+    for scope in model.all_scopes():
+        for node in ordered(scope.nodes):
+            if node.op in LAYOUT and all(_is_moved(tensor, found) for tensor in node.inputs):
+                found.add(id(node))
+    return found
+
+
+def _is_moved(tensor: gs.Tensor, movers: AbstractSet[int]) -> bool:
+    """Whether a tensor is constant, left out, or a constant that nodes have arranged anew."""
+    if isinstance(tensor, Constant) or not tensor.name:
+        return True
+    return bool(tensor.inputs) and id(tensor.inputs[0]) in movers
 
 
 def _output_axis(reader: Reader, rank: int) -> int:

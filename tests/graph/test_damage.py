@@ -98,3 +98,12 @@ def test_a_constant_node_that_gives_nothing_is_a_plain_node():
     proto = nested()
     del proto.graph.node[0].output[:]
     assert onnx.ModelProto.FromString(model_bytes(load_model(proto))) == proto
+
+
+def test_a_cycle_is_refused():
+    proto = product()
+    for given, made in (("b", "a"), ("a", "b")):
+        proto.graph.node.append(h.make_node("Identity", [given], [made], name=f"makes_{made}"))
+    proto.graph.node.append(h.make_node("Concat", ["w", "a"], ["c"], axis=0))
+    with pytest.raises(ModelError, match="the graph has a cycle through node 'makes_a'"):
+        load_model(proto)

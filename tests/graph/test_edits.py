@@ -18,6 +18,7 @@ from onnxcomp.graph import (
     merge_constants,
     model_bytes,
     raise_opset,
+    weights,
 )
 from onnxcomp.graph.order import ordered
 
@@ -366,3 +367,18 @@ def test_an_initializer_of_another_shape_is_listed_as_it_is():
     listed = {each.name: each.type.tensor_type.shape.dim for each in result.graph.input}
     assert [dim.dim_value for dim in listed["w"]] == [4, 2]
     onnx.checker.check_model(result, full_check=True)
+
+
+def test_a_long_way_of_layout_operators_is_followed_once():
+    nodes, name = [], "w"
+    for place in range(40):
+        nodes += [
+            h.make_node("Concat", [name, name], [f"c{place}"], axis=0),
+            h.make_node("Slice", [f"c{place}", "s", "e"], [f"s{place}"]),
+        ]
+        name = f"s{place}"
+    nodes.append(h.make_node("MatMul", ["x", name], ["y"]))
+    sizes = [nh.from_array(np.array([number]), key) for key, number in (("s", 0), ("e", 3))]
+    model = load(nodes, [nh.from_array(np.eye(3, dtype=np.float32), "w"), *sizes])
+    (weight,) = weights(model)
+    assert (weight.name, weight.op_types, weight.unsuitable) == ("w", ("MatMul",), None)
