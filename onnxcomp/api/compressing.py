@@ -6,6 +6,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import onnx
+
 from onnxcomp.api.floors import doubt_of, missed_floor
 from onnxcomp.api.measuring import (
     benchmarks_of,
@@ -18,7 +20,7 @@ from onnxcomp.api.settings import Settings
 from onnxcomp.api.steps import Progress, carried_recipe, take_step
 from onnxcomp.api.workbench import Workbench
 from onnxcomp.errors import FloorError
-from onnxcomp.graph import load_model, model_bytes, model_proto, save_model
+from onnxcomp.graph import load_model, model_bytes, model_proto, save_model, save_unchanged
 from onnxcomp.pipeline import Context
 from onnxcomp.report import (
     Report,
@@ -34,8 +36,6 @@ from onnxcomp.validation import Validation, validate
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    import onnx
-
     from onnxcomp.graph import Model
     from onnxcomp.pipeline import Pass
 
@@ -49,10 +49,13 @@ class Compressed:
     Args:
         graph: The model as passes see it.
         report: What was done, and how close, fast and small the result is.
+        source: The file or the bytes that the model came as, where nothing changed it: it leaves
+            as the same bytes.
     """
 
     graph: Model
     report: Report
+    source: Path | bytes | None = None
 
     @property
     def model(self) -> onnx.ModelProto:
@@ -61,23 +64,34 @@ class Compressed:
         Raises:
             ModelError: It is larger than a message may be; use `save`.
         """
-        return model_proto(self.graph)
+        if self.source is None:
+            return model_proto(self.graph)
+        return onnx.load_model_from_string(self.to_bytes())
 
     def to_bytes(self) -> bytes:
-        """Return the bytes of the model file.
+        """Return the bytes of the model file; all of it, where it came with data files.
 
         Raises:
             ModelError: The model is larger than a message may be; use `save`.
         """
-        return model_bytes(self.graph)
+        if self.source is None or self.graph.is_external:
+            return model_bytes(self.graph)
+        return self.source if isinstance(self.source, bytes) else self.source.read_bytes()
 
     def save(self, path: str | Path) -> Report:
         """Write the model, all of it or nothing, and return the report with the file in it.
 
+        A model that nothing changed is copied, with its data files.
+
         Raises:
-            ModelError: The folder cannot be written.
+            ModelError: The folder cannot be written, ``path`` is no regular file, or a data file
+                of a copy's is there with other content.
         """
-        written = record_of_files(save_model(self.graph, path))
+        if self.source is None:
+            files = save_model(self.graph, path)
+        else:
+            files = save_unchanged(self.source, self.graph, path)
+        written = record_of_files(files)
         output = written.model_copy(update={"path": str(path)})
         return self.report.model_copy(update={"output": output})
 
@@ -165,7 +179,17 @@ def compress(
         if not is_same:
             timed = benchmarks_of(origin, runnable, settings, progress)
             report = report.model_copy(update={"benchmark": timed})
-    return Compressed(result, report)
+    return Compressed(result, report, _bytes_of(model) if result is graph else None)
+
+
+def _bytes_of(model: Any) -> Path | bytes | None:
+    """Return a model as the file or the bytes that it came as; None for what came otherwise."""
+    if isinstance(model, onnx.ModelProto):
+        data: bytes = model.SerializeToString()
+        return data
+    if isinstance(model, bytes):
+        return model
+    return Path(model) if isinstance(model, str | Path) else None
 
 
 def compare(

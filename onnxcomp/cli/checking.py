@@ -16,7 +16,7 @@ from onnxcomp.cli.options import (
     report_option,
     taken,
 )
-from onnxcomp.cli.writing import check_report_path
+from onnxcomp.cli.targets import check_targets
 from onnxcomp.errors import FloorError
 from onnxcomp.report import save_report
 
@@ -35,9 +35,9 @@ def check_command() -> click.Command:
         is missed, and 1 where MODEL is not valid. Where the limit of the latency lies within the
         interval of what was measured, the line says so, and the floor is not missed.
         """
+        check_targets(given)
         settings = Settings.model_validate(taken(Settings, given))
         limits = Limits.model_validate(taken(Limits, given))
-        check_report_path(given["report"], given["model"], given["against"])
         with progress_bars(quiet=given["as_json"]) as tell:
             done = check(
                 given["model"],

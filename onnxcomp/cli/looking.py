@@ -19,7 +19,7 @@ from onnxcomp.cli.options import (
     report_option,
     taken,
 )
-from onnxcomp.cli.writing import check_report_path
+from onnxcomp.cli.targets import check_targets
 from onnxcomp.errors import FloorError, ModelError
 from onnxcomp.graph import load_model
 from onnxcomp.pipeline import available_passes, recipe_schema
@@ -97,7 +97,7 @@ def _comparing(name: str, run: Callable[..., None], settings: tuple[str, ...]) -
 
 
 def _compare(settings: Settings, given: dict[str, Any]) -> None:
-    check_report_path(given["report"], given["original"], given["other"])
+    check_targets(given)
     with progress_bars(quiet=given["as_json"]) as tell:
         report = compare(
             given["original"], given["other"], data=given["data"], settings=settings, progress=tell

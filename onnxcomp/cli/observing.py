@@ -10,7 +10,7 @@ import click
 from onnxcomp.api import Settings, statistics
 from onnxcomp.cli.console import progress_bars
 from onnxcomp.cli.options import data_option, model_argument, options_of, output_option
-from onnxcomp.cli.writing import check_folder
+from onnxcomp.cli.targets import check_targets
 from onnxcomp.errors import OptionError
 from onnxcomp.graph import load_model
 from onnxcomp.statistics import load_statistics
@@ -27,7 +27,7 @@ def statistics_command() -> click.Command:
         """
         if data is None:
             raise OptionError("statistics needs --data: samples that the model is run on")
-        check_folder(output)
+        check_targets({"model": model, "output": output, "data": data, **given})
         graph = load_model(model)
         others = [load_statistics(path, graph) for path in given["merge"]]
         with progress_bars(quiet=False) as tell:

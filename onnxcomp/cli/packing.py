@@ -8,7 +8,7 @@ import click
 
 from onnxcomp.cli.console import progress_bars
 from onnxcomp.cli.options import model_argument, output_option
-from onnxcomp.cli.writing import check_folder
+from onnxcomp.cli.targets import check_writable
 from onnxcomp.graph import pack_model, unpack_model
 
 
@@ -21,7 +21,7 @@ def pack_command() -> click.Command:
         The file is unpacked again and compared before it is written; 'zstd -d' and 'tar' open it
         too. A model with data files becomes an archive, .tar.zst.
         """
-        check_folder(output)
+        check_writable(output)
         with progress_bars(quiet=False) as tell:
             files = pack_model(model, output, progress=lambda share: tell("packing", share))
         before = sum(each.stat().st_size for each in files)
@@ -46,7 +46,7 @@ def unpack_command() -> click.Command:
 
     def run(packed: Path, output: Path) -> None:
         """Unpack a model: the bytes that were packed, or nothing if the file is damaged."""
-        check_folder(output)
+        check_writable(output)
         for path in unpack_model(packed, output):
             click.echo(path)
 

@@ -16,7 +16,7 @@ from onnxcomp.cli.options import (
     options_of,
     report_option,
 )
-from onnxcomp.cli.writing import check_folder, check_report_path
+from onnxcomp.cli.targets import check_targets
 from onnxcomp.errors import OptionError
 from onnxcomp.pipeline import parse_recipe, read_recipe
 from onnxcomp.report import (
@@ -44,12 +44,11 @@ def sensitivity_command() -> click.Command:
         """
         if data is None:
             raise OptionError("sensitivity needs --data: samples that the model is run on")
+        check_targets({"model": model, "data": data, **given})
         top, plot, report = (given.pop(name) for name in ("top", "plot", "report"))
-        check_report_path(report, model)
         one = _chosen(given.pop("name"), given.pop("recipe"))
         if plot is not None:
             check_plot(plot)
-            check_folder(plot)
         with progress_bars(quiet=as_json) as tell:
             found = sensitivity(model, one, data=data, progress=tell, **given)
         if plot is not None:

@@ -21,7 +21,8 @@ from onnxcomp.cli.options import (
     report_option,
     taken,
 )
-from onnxcomp.cli.writing import check_folder, check_report_path, quiet_option, say
+from onnxcomp.cli.targets import check_targets, check_writable, force_option
+from onnxcomp.cli.writing import quiet_option, say
 from onnxcomp.errors import FloorError, OptionError
 from onnxcomp.pipeline import recipe_text
 from onnxcomp.report import Report, trial_line
@@ -60,8 +61,7 @@ def compress_command() -> click.Command:
         accuracy is not checked, and only what is safe is applied. Interrupted or terminated, it
         writes the best so far. Exits 3, and writes nothing, where nothing is better.
         """
-        check_folder(given["output"])
-        found = _searched(search_pipeline, given)
+        found = _searched(search_pipeline, given, given)
         say(found.save(given["output"]), given)
 
     return click.Command(
@@ -69,6 +69,7 @@ def compress_command() -> click.Command:
         params=[
             model_argument("model"),
             output_option("Where the model goes; the old file stays until the new one is whole."),
+            force_option(),
             *_common(),
         ],
         callback=run,
@@ -88,10 +89,12 @@ def search_command() -> click.Command:
         best for --goal. Otherwise as 'onnxcomp compress'.
         """
         folder: Path = given["output"]
-        check_folder(folder / "model.onnx" if folder.is_dir() else folder)
-        if any(folder.glob("*.onnx")):
-            raise OptionError(f"folder {str(folder)!r} holds models already; give another")
-        front = _searched(search_front, given)
+        check_writable(folder / "model.onnx" if folder.is_dir() else folder)
+        if any([*folder.glob("*.onnx"), *folder.glob("*.toml")]):
+            raise OptionError(
+                f"folder {str(folder)!r} holds models or recipes already; give another"
+            )
+        front = _searched(search_front, given, {**given, "output": None})
         written = front.save(folder)
         say(front.best.report, given)
         if not given["as_json"]:
@@ -141,9 +144,17 @@ def _show_recipe(context: click.Context, _: click.Parameter, target: str | None)
         context.exit()
 
 
-def _searched(search: Callable[..., Result], given: dict[str, Any]) -> Result:
-    """Search with the options that were given; show each trial when it is finished."""
-    check_report_path(given["report"], given["model"], given["output"])
+def _searched(
+    search: Callable[..., Result], given: dict[str, Any], checked: dict[str, Any]
+) -> Result:
+    """Search with the options that were given; show each trial when it is finished.
+
+    Args:
+        search: The search.
+        given: The parameters of the command.
+        checked: Those whose targets are looked at.
+    """
+    check_targets(checked)
     is_quiet = given["quiet"]
 
     def said(line: RenderableType) -> None:

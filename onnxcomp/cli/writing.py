@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,9 +19,10 @@ from onnxcomp.cli.options import (
     statistics_option,
     taken,
 )
-from onnxcomp.errors import FloorError, ModelError, OptionError
+from onnxcomp.cli.targets import check_targets, force_option
+from onnxcomp.errors import FloorError, OptionError
 from onnxcomp.pipeline import Pass, read_recipe
-from onnxcomp.report import check_report, report_table, save_report
+from onnxcomp.report import report_table, save_report
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,6 +39,7 @@ def _common() -> list[click.Parameter]:
         data_option(),
         statistics_option(),
         *options_of(Settings),
+        force_option(),
         json_option(),
         report_option(),
         quiet_option(),
@@ -75,7 +76,7 @@ def run_command() -> click.Command:
         """
         include, exclude = (given.pop(name) for name in SELECTION)
         passes = tuple(_narrowed(each, include, exclude) for each in read_recipe(recipe))
-        write(passes, given)
+        write(passes, {**given, "recipe": recipe})
 
     return click.Command(
         "run",
@@ -101,9 +102,8 @@ def _narrowed(one: Pass, include: tuple[str, ...], exclude: tuple[str, ...]) -> 
 
 def write(passes: Sequence[Pass], given: dict[str, Any]) -> None:
     """Run passes, write the result, and say what was done."""
+    check_targets(given)
     settings = Settings.model_validate(taken(Settings, given))
-    check_folder(given["output"])
-    check_report_path(given["report"], given["model"], given["output"])
     try:
         with progress_bars(quiet=given["quiet"]) as tell:
             compressed = compress(
@@ -124,25 +124,6 @@ def write(passes: Sequence[Pass], given: dict[str, Any]) -> None:
 def quiet_option() -> click.Option:
     """Return ``--quiet``, common to all commands that write a model."""
     return click.Option(["--quiet"], is_flag=True, help="Print neither tables nor progress.")
-
-
-def check_folder(output: Path) -> None:
-    """Refuse a target that cannot be written before hours of work, not after."""
-    folder = output.parent
-    if not folder.is_dir():
-        raise ModelError(f"cannot write {str(output)!r}: no folder {str(folder)!r}; make it first")
-    if not os.access(folder, os.W_OK):
-        raise ModelError(f"cannot write {str(output)!r}: folder {str(folder)!r} is not writable")
-
-
-def check_report_path(path: Path | None, *models: Path) -> None:
-    """Refuse a report that cannot be written, likewise, or that would overwrite a model."""
-    if path is None:
-        return
-    check_report(path)
-    check_folder(path)
-    if path.resolve() in [each.resolve() for each in models]:
-        raise OptionError(f"--report {str(path)!r} is a model; give another name")
 
 
 def say(report: Report, given: dict[str, Any]) -> None:

@@ -22,7 +22,7 @@ from onnxcomp.graph.order import ordered, read_by
 from onnxcomp.graph.overriding import override
 from onnxcomp.graph.packing import pack_model, unpack_model
 from onnxcomp.graph.rewriting import Load, rewritten
-from onnxcomp.graph.saving import save_model
+from onnxcomp.graph.saving import check_regular, save_model, save_unchanged
 from onnxcomp.graph.values import (
     Constant,
     DecodedValues,
@@ -45,6 +45,7 @@ __all__ = [
     "Variable",
     "Weight",
     "bodies_of",
+    "check_regular",
     "copy_model",
     "count_bytes",
     "expose",
@@ -64,6 +65,7 @@ __all__ = [
     "referring_bytes",
     "rewritten",
     "save_model",
+    "save_unchanged",
     "store_of",
     "unpack_model",
     "weights",

@@ -66,13 +66,22 @@ class DataFiles:
         return data[offset : offset + length]
 
 
+DEEPEST = 64
+"""Folders in each other that the location of a data file may lead through."""
+
+
 def resolve_inside(folder: Path, location: str) -> Path:
     """Return the path of ``location``, which must stay inside ``folder``.
 
     Raises:
-        ModelError: The location is empty, absolute or leads out of the folder.
+        ModelError: The location is empty, absolute, very deep or leads out of the folder.
     """
     root = folder.resolve()
+    if len(Path(location).parts) > DEEPEST:
+        raise ModelError(
+            f"external data location {location[:40]!r}... leads through more than {DEEPEST} "
+            "folders; refused"
+        )
     path = (root / location).resolve()
     if not location or Path(location).is_absolute() or not path.is_relative_to(root):
         raise ModelError(

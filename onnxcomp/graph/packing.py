@@ -12,7 +12,8 @@ import shutil
 import tarfile
 from itertools import chain
 from pathlib import Path
-from tempfile import TemporaryFile
+from secrets import token_hex
+from tempfile import TemporaryDirectory, TemporaryFile
 from typing import IO, TYPE_CHECKING, cast
 
 import zstandard
@@ -20,7 +21,7 @@ import zstandard
 from onnxcomp.errors import ModelError, OptionError
 from onnxcomp.graph.external import resolve_inside
 from onnxcomp.graph.loading import check_file, load_model
-from onnxcomp.graph.saving import replacing
+from onnxcomp.graph.saving import copy_files, replacing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -101,9 +102,9 @@ def unpack_model(path: str | Path, output: str | Path) -> list[Path]:
         The files written: the model first, then its data files.
 
     Raises:
-        ModelError: The packed file is damaged or cut off, holds something else than a model, has a
-            data file of which another of that name is there already, or ``output`` cannot be
-            written.
+        ModelError: The packed file is damaged or cut off, holds something else than a model and
+            the data files that it names, has one of which another of that name is there already,
+            or ``output`` cannot be written.
         OptionError: ``output`` is ``path``.
     """
     path, output = Path(path), Path(output)
@@ -210,39 +211,47 @@ def _unpacked(path: Path) -> Iterator[bytes]:
 
 
 def _unpack_archive(chunks: Iterable[bytes], path: Path, output: Path) -> list[Path]:
-    """Write the files of an archive, the model last: all of it is sound before any is written."""
-    with TemporaryFile(dir=output.parent) as whole:
-        whole.writelines(chunks)
-        whole.seek(0)
-        with tarfile.open(fileobj=whole) as archive:
-            entries = archive.getmembers()
-            if not entries or not all(each.isreg() for each in entries):
-                raise ModelError(f"{str(path)!r} is no archive of a model and its data files")
-            model, *others = entries
-            targets = {resolve_inside(output.parent, each.name): each for each in others}
-            if output.resolve() in targets:
-                raise ModelError(
-                    f"{str(output)!r} is where a data file of the model goes; give another name"
-                )
-            absent = {at: each for at, each in targets.items() if not _is_there(archive, each, at)}
-            for target, entry in (absent | {output: model}).items():
-                target.parent.mkdir(parents=True, exist_ok=True)
-                with replacing(target) as file:
-                    shutil.copyfileobj(_content(archive, entry), file, COPIED)
-    return [output, *targets]
+    """Write the files of an archive: all of it is sound before any is written."""
+    with TemporaryDirectory(dir=output.parent, prefix=f".{output.name}.") as scratch:
+        folder = Path(scratch).resolve()
+        with TemporaryFile(dir=folder) as whole:
+            whole.writelines(chunks)
+            whole.seek(0)
+            with tarfile.open(fileobj=whole) as archive:
+                model, data = _extracted(archive, path, folder)
+        named = {each.resolve() for each in load_model(model).data_paths}
+        extra = next((each for each in data if each not in named), None)
+        if extra is not None:
+            raise ModelError(
+                f"{str(path)!r} holds {str(extra.relative_to(folder))!r}, which the model does "
+                "not name; unpack it with tar"
+            )
+        targets = {each: output.resolve().parent / each.relative_to(folder) for each in data}
+        copy_files(model, targets, output)
+    return [output, *(output.parent / each.relative_to(folder) for each in data)]
 
 
-def _is_there(archive: tarfile.TarFile, entry: tarfile.TarInfo, target: Path) -> bool:
-    """Whether a data file is there already; one of other content may belong to another model."""
-    if not target.exists():
-        return False
-    with target.open("rb") as file:
-        own = hashlib.file_digest(file, "sha256").digest()
-    if own != hashlib.file_digest(_content(archive, entry), "sha256").digest():
-        raise ModelError(
-            f"data file {str(target)!r} is there with other content; unpack into another folder"
-        )
-    return True
+def _extracted(archive: tarfile.TarFile, path: Path, folder: Path) -> tuple[Path, list[Path]]:
+    """Extract an archive into an empty folder; return the model, and the other files.
+
+    Raises:
+        ModelError: It holds something else than files, or leads out of the folder.
+    """
+    entries = archive.getmembers()
+    if not entries or not all(each.isreg() and not each.issparse() for each in entries):
+        raise ModelError(f"{str(path)!r} is no archive of a model and its data files")
+    # Whatever the model is called, no data file of it is.
+    model = folder / f"{token_hex(8)}.onnx"
+    targets = [model, *(resolve_inside(folder, each.name) for each in entries[1:])]
+    if len(set(targets)) < len(targets):
+        raise ModelError(f"{str(path)!r} holds two files of one name; unpack it with tar")
+    for entry, target in zip(entries, targets, strict=True):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with target.open("xb") as file:
+            shutil.copyfileobj(_content(archive, entry), file, COPIED)
+        if target == model:
+            check_file(model, f"what {str(path)!r} begins with")
+    return model, targets[1:]
 
 
 def _content(archive: tarfile.TarFile, entry: tarfile.TarInfo) -> BufferedReader:

@@ -1,4 +1,8 @@
-"""Models to files: the old file or the whole new one, whenever the writer dies."""
+"""Models to files: the old file or the whole new one, whenever the writer dies.
+
+What replaces a model with a data file does so alone in its folder, as far as the file system lets
+it (an advisory lock), so that no other writer removes the data of what stays.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +12,11 @@ import os
 import re
 import secrets
 import shutil
+import stat
 import zlib
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
@@ -22,8 +28,13 @@ from onnxcomp.errors import ModelError
 from onnxcomp.graph.loading import LARGEST_MESSAGE, serialise
 from onnxcomp.graph.writing import count_bytes, write_model
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Mapping
     from concurrent.futures import Executor, Future
 
     from numpy.typing import NDArray
@@ -55,7 +66,7 @@ def save_model(model: Model, path: str | Path) -> list[Path]:
     Weights of a model that had external data, or that is too large for one message, go into one
     data file beside it, whose name ends in a checksum of its content. The message is renamed into
     place after the data is on disk; then the replaced model's data file is removed, unless another
-    ``*.onnx`` file of the folder names it.
+    ``*.onnx`` file of the folder names it or the folder cannot be locked.
 
     Args:
         model: The model.
@@ -65,24 +76,169 @@ def save_model(model: Model, path: str | Path) -> list[Path]:
         The files written: ``path``, and the data file where there is one.
 
     Raises:
-        ModelError: The folder cannot be written.
+        ModelError: The folder cannot be written, or ``path`` is no regular file.
     """
-    path = Path(path).resolve()
-    try:
-        replaced = _data_files_of(path)
+    path = _target(path)
+    with _told(path):
         if model.is_external or count_bytes(model) > LARGEST_MESSAGE:
-            written = _save_with_data(model, path)
-        else:
-            with replacing(path) as file:
-                file.write(serialise(write_model(model)))
-            written = [path]
-        for each in replaced.difference(written):
-            if not _is_named_beside(each):
-                each.unlink(missing_ok=True)
+            return _save_with_data(model, path)
+        return _put_in_place(path, partial(_write, path, serialise(write_model(model))))
+
+
+def save_unchanged(source: Path | bytes, model: Model, path: str | Path) -> list[Path]:
+    """Write a model that nothing changed as the bytes that it came as.
+
+    Args:
+        source: Its file, or the bytes of one.
+        model: What was read from that.
+        path: Where to; its folder must exist.
+
+    Returns:
+        The files that the model is in: ``path``, and its data files, under the names it has them.
+
+    Raises:
+        ModelError: The folder cannot be written, ``path`` is no regular file, or a data file of
+            that name is there with other content.
+    """
+    path = _target(path)
+    if isinstance(source, bytes):
+        with _told(path):
+            return _put_in_place(path, partial(_write, path, source))
+    folder = source.parent
+    return copy_files(
+        source, {each: path.parent / each.relative_to(folder) for each in model.data_paths}, path
+    )
+
+
+def copy_files(model: Path, data: Mapping[Path, Path], path: str | Path) -> list[Path]:
+    """Write copies of a model's file and its data files: all of them, or nothing.
+
+    Args:
+        model: The model's file.
+        data: Its data files, and where each goes; one that is there already stays.
+        path: Where the model goes; its folder must exist.
+
+    Returns:
+        The files: the model first.
+
+    Raises:
+        ModelError: One cannot be written, or a data file is there with other content.
+    """
+    path = _target(path)
+    if path in data.values():
+        raise ModelError(
+            f"{str(path)!r} is where a data file of the model goes; give another name"
+        )
+    written: list[Path] = []
+    with _told(path):
+        absent = [pair for pair in data.items() if not _is_there(*pair)]
+        try:
+            for source, target in absent:
+                target.parent.mkdir(parents=True, exist_ok=True)
+                _copy(source, target)
+                written.append(target)
+            _put_in_place(path, partial(_copy, model, path))
+        except BaseException:
+            for target in written:
+                target.unlink(missing_ok=True)
+            raise
+    return [path, *data.values()]
+
+
+def _is_there(source: Path, target: Path) -> bool:
+    """Whether a data file is there already; one of other content may belong to another model."""
+    if not target.exists():
+        return False
+    if not target.is_file() or not filecmp.cmp(source, target, shallow=False):
+        raise ModelError(
+            f"data file {str(target)!r} is there with other content; write to another folder"
+        )
+    return True
+
+
+def _copy(source: Path, target: Path) -> list[Path]:
+    with source.open("rb") as given, replacing(target) as file:
+        shutil.copyfileobj(given, file, CHUNK)
+    return [target]
+
+
+def _write(path: Path, data: bytes) -> list[Path]:
+    with replacing(path) as file:
+        file.write(data)
+    return [path]
+
+
+def _target(path: str | Path) -> Path:
+    """Return where a path leads, if a file may be put there.
+
+    Raises:
+        ModelError: Something is there that is no regular file.
+    """
+    check_regular(Path(path))
+    return Path(path).resolve()
+
+
+def check_regular(path: Path) -> None:
+    """Refuse a target that is there and no regular file: it would be gone once it is replaced.
+
+    Raises:
+        ModelError: It is a device, a pipe or a socket.
+    """
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return
+    # A folder stays what it is: nothing can be renamed to its name.
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+        kinds = ((stat.S_ISFIFO, "pipe"), (stat.S_ISSOCK, "socket"))
+        kind = next((name for holds, name in kinds if holds(mode)), "device")
+        raise ModelError(f"cannot write {str(path)!r}: it is a {kind}; give the name of a file")
+
+
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """Tell what the system has against writing, in one line."""
+    try:
+        yield
     except OSError as error:
         reason = (error.strerror or "cannot be written").lower()
         raise ModelError(f"cannot write {str(path)!r}: {reason}") from error
+
+
+def _put_in_place(path: Path, put: Callable[[], list[Path]]) -> list[Path]:
+    """Let a model take its place, and remove the data file of the one that it replaces.
+
+    Args:
+        path: The model's place.
+        put: Puts it there, and returns its files.
+    """
+    with _alone(path.parent) as is_alone:
+        replaced = _data_files_of(path) if is_alone else set()
+        written = put()
+        for each in replaced.difference(written):
+            if not _is_named_beside(each):
+                each.unlink(missing_ok=True)
     return written
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[bool]:
+    """Wait until no other writer is in a folder; yield whether it can be told.
+
+    The lock goes with the process, and leaves no file.
+    """
+    if fcntl is None:
+        yield False
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    is_locked = False
+    try:
+        with suppress(OSError):  # some file systems have none
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            is_locked = True
+        yield is_locked
+    finally:
+        os.close(descriptor)
 
 
 def _save_with_data(model: Model, path: Path) -> list[Path]:
@@ -91,13 +247,17 @@ def _save_with_data(model: Model, path: Path) -> list[Path]:
             data = _DataWriter(file, background)
             proto = write_model(model, offload=data.add)
         _flush(file)
-        written = _data_path(path, data.digest, Path(file.name))
         _adopt_mode(path, file)
-        Path(file.name).replace(written)
+        put = partial(_name_and_put, proto, path, Path(file.name), data.digest)
+        return _put_in_place(path, put)
+
+
+def _name_and_put(proto: onnx.ModelProto, path: Path, content: Path, digest: str) -> list[Path]:
+    """Give a data file its name, and then the model that names it its place."""
+    written = _data_path(path, digest, content)
+    content.replace(written)
     _name_data(proto, written.name)
-    with replacing(path) as file:
-        file.write(serialise(proto))
-    return [path, written]
+    return [*_write(path, serialise(proto)), written]
 
 
 class _DataWriter:
@@ -187,7 +347,12 @@ def _contains(path: Path, text: bytes) -> bool:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[IO[bytes]]:
-    """Open a file that takes the place of ``path`` once it is whole and on disk."""
+    """Open a file that takes the place of ``path`` once it is whole and on disk.
+
+    Raises:
+        ModelError: What is there is no regular file.
+    """
+    check_regular(path)
     with _temporary(path) as file:
         yield file
         _flush(file)

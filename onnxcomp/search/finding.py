@@ -74,7 +74,7 @@ def search_pipeline(
     def climb(one: Trying) -> None:
         Climber(space, one.judge(space, aim, 1.0, end), aim.jobs).climb()
 
-    with trying(task, aim.jobs, executor, end, listener) as one:
+    with trying(task, aim.jobs, executor, end=end, slack=1.0, listener=listener) as one:
         is_cut_short = _is_cut_short(one, aim, task, end, climb)
     return best_of(task, aim, one.trials, listener, is_timed=not is_cut_short)
 
@@ -113,7 +113,7 @@ def search_front(
             with suppress(TimeIsUp):
                 Climber(space, one.judge(space, own, slack, deadline), aim.jobs).climb()
 
-    with trying(task, aim.jobs, executor, end, listener) as one:
+    with trying(task, aim.jobs, executor, end=end, slack=max(SLACKS), listener=listener) as one:
         is_cut_short = _is_cut_short(one, aim, task, end, climb)
     best = best_of(task, aim, one.trials, listener, is_timed=not is_cut_short)
     chosen = None if best.report.search is None else best.report.search.chosen
@@ -134,15 +134,15 @@ def _is_cut_short(
 ) -> bool:
     """Try what gives a first answer, then climb until the time is up; tell if somebody ended it.
 
-    The first may take as long again as the search: without it there would be nothing. What needs
-    data to be judged is not climbed to without.
+    As long as there is nothing, the search may take twice its time. What needs data to be judged
+    is not climbed to without.
     """
+    latest = end + 60 * aim.minutes
     try:
-        for passes in first_pipelines(aim):
-            if one.trials:
-                one.tried([passes], end)
-            else:
-                one.tried([passes], inf, grace=60 * aim.minutes)
+        for passes in first_pipelines(aim, task):
+            (trial,) = one.tried([passes], inf if not one.trials else latest, until=latest)
+            if trial.status == "kept":
+                break
         if task.unchecked is None:
             climb(one)
     except TimeIsUp:

@@ -81,6 +81,7 @@ class Job:
         running: A folder that is there as long as the search is.
         seconds: Time that it may take.
         left: Time that the search has left, in seconds.
+        slack: By how much more than the floor it may lose and still be timed.
     """
 
     model: Path
@@ -93,6 +94,7 @@ class Job:
     running: Path
     seconds: float
     left: float
+    slack: float
 
 
 def run_isolated(job: Job) -> Trial:
@@ -171,8 +173,10 @@ def attempt(job: Job) -> Trial:
         for step in shelf.steps(passes)
         if step.status == "rolled_back"
     ]
-    left = max(0.0, job.left - (monotonic() - started))
-    latency = _latency(job, path, TIMED_SHARE * left)
+    latency = None
+    if loss.strain <= job.slack:
+        left = max(0.0, job.left - (monotonic() - started))
+        latency = _latency(job, path, TIMED_SHARE * left)
     return Trial(
         number=0,
         recipe=job.recipe,
@@ -182,9 +186,9 @@ def attempt(job: Job) -> Trial:
         drop=loss.drop,
         strain=loss.strain,
         snr_db=loss.snr_db,
-        latency_ratio=latency.median,
-        latency_low=latency.low,
-        latency_high=latency.high,
+        latency_ratio=None if latency is None else latency.median,
+        latency_low=None if latency is None else latency.low,
+        latency_high=None if latency is None else latency.high,
         seconds=monotonic() - started,
     )
 

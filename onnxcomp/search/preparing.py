@@ -38,8 +38,9 @@ if TYPE_CHECKING:
 DEFAULT_DROP = "1%"
 """The floor of a metric where none is asked for."""
 
-SAFE = "safe"
-"""The preset that is tried first, and alone where no data can show what was lost."""
+SAFE, REPAIRED = "safe", "repaired"
+"""Presets: what is tried first, and alone where no data can show what was lost; and what is tried
+next where that loses too much."""
 
 UNCHECKED = (
     "accuracy was not checked: without --data or --evaluate nothing below 8 bits is applied, and "
@@ -143,12 +144,13 @@ def space_of(aim: Aim) -> Space:
     return Space(passes)
 
 
-def first_pipelines(aim: Aim) -> list[tuple[Pass, ...]]:
-    """Return what a search tries first, so that it soon has a result; nothing with a target."""
+def first_pipelines(aim: Aim, task: Task) -> list[tuple[Pass, ...]]:
+    """Return what a search tries until it has a result, the most first; nothing with a target."""
     if aim.target is not None:
         return []
-    passes = read_recipe(target_file(SAFE))
-    return [passes[:count] for count in range(len(passes), 0, -1)]
+    safe = read_recipe(target_file(SAFE))
+    repaired = [] if task.data is None else [read_recipe(target_file(REPAIRED))]
+    return [safe, *repaired, safe[:1]]
 
 
 def _model_file(model: Any, given: Path) -> Path:

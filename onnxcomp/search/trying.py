@@ -63,6 +63,7 @@ class Trying:
         pool: Where candidates are tried.
         running: A folder that is there as long as the search is.
         end: When whatever still runs is ended, on the monotonic clock.
+        slack: By how much more than the floor a candidate may lose that is of use.
         listener: Told what is tried.
 
     Attributes:
@@ -70,10 +71,17 @@ class Trying:
     """
 
     def __init__(
-        self, task: Task, pool: Executor, running: Path, end: float, listener: Listener
+        self,
+        task: Task,
+        pool: Executor,
+        running: Path,
+        *,
+        end: float,
+        slack: float,
+        listener: Listener,
     ) -> None:
         self._task, self._pool, self._running = task, pool, running
-        self._end, self._listener = end, listener
+        self._end, self._slack, self._listener = end, slack, listener
         self.trials: dict[tuple[Pass, ...], Trial] = {}
 
     def judge(
@@ -103,14 +111,18 @@ class Trying:
         return Standing(aim.objective(trial, self._task.bytes, self._task.limits), lost)
 
     def tried(
-        self, pipelines: Sequence[tuple[Pass, ...]], deadline: float, grace: float = 0.0
+        self,
+        pipelines: Sequence[tuple[Pass, ...]],
+        deadline: float,
+        until: float | None = None,
     ) -> list[Trial]:
         """Try pipelines, at once where the executor can, and return what each came to.
 
         Args:
             pipelines: Those that were tried before are not tried again.
             deadline: When nothing more is begun, on the monotonic clock.
-            grace: Seconds for which they may go on after the end of the search.
+            until: When those that still run are ended, likewise; at the end of the search if not
+                given.
 
         Raises:
             TimeIsUp: It is, and one of them was not tried yet.
@@ -119,7 +131,7 @@ class Trying:
         if deadline <= monotonic() and None in known.values():
             raise TimeIsUp
         unknown = [each for each, trial in known.items() if trial is None]
-        waiting = {each: self._submitted(self._job(each, grace)) for each in unknown}
+        waiting = {each: self._submitted(self._job(each, until or self._end)) for each in unknown}
         for passes, trial in known.items():
             if passes not in self.trials:
                 self._listener.begun(f"trying {pipeline_in_words(recipe(passes))}")
@@ -144,8 +156,8 @@ class Trying:
 
         return result
 
-    def _job(self, passes: Sequence[Pass], grace: float) -> Job:
-        task, left = self._task, max(0.0, self._end - monotonic())
+    def _job(self, passes: Sequence[Pass], until: float) -> Job:
+        task, now = self._task, monotonic()
         return Job(
             model=task.model,
             score=task.score,
@@ -155,14 +167,21 @@ class Trying:
             floors=task.floors,
             shelf=task.shelf.folder,
             running=self._running,
-            seconds=left + grace,
-            left=left,
+            seconds=max(0.0, until - now),
+            left=max(0.0, self._end - now),
+            slack=self._slack,
         )
 
 
 @contextmanager
 def trying(
-    task: Task, jobs: int, executor: Executor | None, end: float, listener: Listener
+    task: Task,
+    jobs: int,
+    executor: Executor | None,
+    *,
+    end: float,
+    slack: float,
+    listener: Listener,
 ) -> Iterator[Trying]:
     """Yield what tries candidates; at the end, whatever still runs is ended.
 
@@ -171,6 +190,7 @@ def trying(
         jobs: Candidates at once, where no executor is given.
         executor: Where candidates are tried.
         end: When whatever still runs is ended, on the monotonic clock.
+        slack: By how much more than the floor a candidate may lose that is of use.
         listener: Told what is tried.
     """
     pool = ThreadPoolExecutor(jobs) if executor is None else executor
@@ -178,7 +198,7 @@ def trying(
     # Beside what is finished, so that candidates on other machines see it too.
     running = Path(mkdtemp(dir=task.shelf.folder, prefix=RUNNING))
     try:
-        yield Trying(task, pool, running, end, listener)
+        yield Trying(task, pool, running, end=end, slack=slack, listener=listener)
     finally:
         rmtree(running)
         if executor is None:

@@ -25,10 +25,10 @@ def check_combination(options: Quantize) -> None:
         OptionError: They contradict each other.
     """
     _check_blocks(options)
-    if not options.calibrate and options.mode in {"auto", "static"}:
+    if options.calibrate == 0 and options.mode in {"auto", "static"}:
         raise OptionError(
-            f"{options.name}: calibrate = false needs mode dynamic or weights; {options.mode} "
-            "needs data"
+            f"{options.name}: calibrate = 0 needs mode dynamic or weights; {options.mode} needs "
+            "samples"
         )
     if options.io_dtype != "float" and options.mode != "static":
         raise OptionError(

@@ -152,12 +152,13 @@ class Quantize(Pass):
         int, Field(ge=1, description="Leave tensors with fewer elements alone.")
     ] = 256
     calibrate: Annotated[
-        bool,
+        int | None,
         Field(
-            description="Repair weights on data, where there is any; without, they are rounded to "
-            "the nearest, which takes no time (dynamic, weights)."
+            ge=0,
+            description="Use so many of the samples at most, evenly spread; 0 rounds weights to "
+            "the nearest, which takes no time (dynamic, weights). All if not given.",
         ),
-    ] = True
+    ] = None
     requantize: Annotated[
         bool, Field(description="Take quantization of others out of the model first.")
     ] = False
@@ -185,9 +186,11 @@ class Quantize(Pass):
         return found._decided(model, context)  # noqa: SLF001 - its own, of the same class
 
     def _decided(self, model: Model, context: Context) -> list[Verdict]:
+        if self.calibrate and context.samples is not None:
+            context = replace(context, samples=context.samples.spread(self.calibrate))
         if self.mode == "auto":
             return apply_fastest(self, model, context)
-        if not self.calibrate:
+        if self.calibrate == 0:
             context = replace(context, samples=None, statistics=None)
         profile = PROFILES[self.profile]
         raise_opset(model, self._least_opset(model))

@@ -11,6 +11,10 @@ import pytest
 
 from onnxcomp.pipeline import available_presets, read_recipe
 
+REPLACED = (
+    "--report 'model.onnx.html' would overwrite the model, which this run reads; give another name"
+)
+
 MAIN = "from onnxcomp.cli import main; main()"
 
 RECIPE = """
@@ -127,7 +131,7 @@ def test_a_folder_that_holds_models(workplace, call, target):
     (workplace / "front" / "000.onnx").write_bytes(b"old")
     done = call("search", "model.onnx", "-o", "front", "--data", "samples.npz", *target)
     assert done.code == 2
-    assert done.err == "error: folder 'front' holds models already; give another\n"
+    assert done.err == "error: folder 'front' holds models or recipes already; give another\n"
 
 
 @pytest.mark.parametrize("name", available_presets())
@@ -157,7 +161,7 @@ def test_show_recipe(workplace, call, name):
             ("--labels", "many.npy", "--data", "samples.npz"),
             "many.npy: 96 labels for 48 samples; give one each",
         ),
-        (("--report", "model.onnx.html"), "--report 'model.onnx.html' is a model; give another"),
+        (("--report", "model.onnx.html"), REPLACED),
         (("--show-recipe", "no.toml"), "cannot read recipe 'no.toml': no such file or directory"),
         (("--labels", "no.npy"), "labels needs data: the samples that the labels are of"),
         (("--minutes", "0"), "search: minutes = 0.0: input should be greater than 0"),

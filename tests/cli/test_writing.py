@@ -54,7 +54,7 @@ def test_json_is_all_that_stdout_carries(scored, call):
     report = json.loads(ran.out)
     assert list(report) == [
         *("version", "source", "output", "steps", "validation", "metric", "benchmark"),
-        *("search", "missed", "doubt", "graph", "recipe", "environment"),
+        *("search", "missed", "doubt", "unchecked", "graph", "recipe", "environment"),
         "size_ratio",
     ]
     for side in ("source", "output"):
@@ -207,8 +207,15 @@ def test_a_folder_is_no_target(call):
 
 
 def test_the_output_may_be_the_input(workplace, call):
-    before = (workplace / "model.onnx").stat().st_size
-    ran = call("cluster", "model.onnx", "-o", "model.onnx", *QUICK)
+    content = (workplace / "model.onnx").read_bytes()
+    before = len(content)
+    ran = call("cluster", "model.onnx", "-o", "./model.onnx", *QUICK)
+    assert (ran.code, ran.err) == (
+        2,
+        "error: -o 'model.onnx' is the model itself; give another name, or --force\n",
+    )
+    assert (workplace / "model.onnx").read_bytes() == content
+    ran = call("cluster", "model.onnx", "-o", "model.onnx", "--force", *QUICK)
     assert (ran.code, ran.out) == (0, "model.onnx\n")
     assert (workplace / "model.onnx").stat().st_size < before / 2
     onnx.checker.check_model("model.onnx")
@@ -216,7 +223,7 @@ def test_the_output_may_be_the_input(workplace, call):
 
 def test_external_data_may_be_replaced_in_place(workplace, call, models):
     path = models["external_data"].source(workplace)
-    ran = call("cluster", path.name, "-o", path.name, "--json", *QUICK)
+    ran = call("cluster", path.name, "-o", path.name, "--force", "--json", *QUICK)
     report = json.loads(ran.out)
     onnx.checker.check_model(path)
     beside = list(workplace.glob("external_data-*.data"))

@@ -150,7 +150,10 @@ def test_without_calibration_data_changes_nothing(mode):
     feeds = random_feeds(proto, 3, FEEDS)
     options = {"mode": mode, "min_elements": 64}
     plain, _ = quantized(proto, None, **options)
-    left, _ = quantized(proto, feeds, calibrate=False, **options)
+    left, _ = quantized(proto, feeds, calibrate=0, **options)
     repaired, _ = quantized(proto, feeds, **options)
     assert left == plain
     assert left != repaired
+    few, _ = quantized(proto, feeds, calibrate=2, **options)
+    assert few == quantized(proto, [feeds[0], feeds[FEEDS // 2]], **options)[0]
+    assert few != repaired

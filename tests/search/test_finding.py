@@ -256,7 +256,7 @@ def test_what_does_not_fit_together(task, aim, here):
         search_pipeline(task.model, data=task.data, aim=aim, settings=hidden, executor=here)
 
 
-SAFE = ["simplify", "quantize(mode=weights, calibrate=False)"]
+SAFE = ["simplify", "quantize(mode=weights, calibrate=0)"]
 
 
 def test_the_first_answer_comes_whatever_the_time(task, here, tmp_path):
@@ -272,15 +272,28 @@ def test_the_first_answer_comes_whatever_the_time(task, here, tmp_path):
     assert found.report.search.floor.startswith("at least 0.99 of the rows of 'y' agree, with")
 
 
+def test_what_is_only_rounded_and_loses_too_much_is_repaired(task, here, tmp_path):
+    aim, strict = Aim(cache=str(tmp_path), minutes=0.05), Settings(min_snr=200)
+    with pytest.raises(FloorError) as caught:
+        search_pipeline(task.model, data=task.data, aim=aim, settings=strict, executor=here)
+    trials = caught.value.compressed.search.trials
+    assert [pipeline_in_words(each.recipe) for each in trials[:3]] == [
+        ", ".join(SAFE),
+        "simplify, quantize(mode=weights, calibrate=8)",
+        "simplify",
+    ]
+    assert trials[0].snr_db < trials[1].snr_db < 200
+    assert [each.latency_ratio for each in trials[:2]] == [None, None]
+
+
 def test_without_data_only_what_is_safe_is_applied(task, here, tmp_path):
     aim = Aim(cache=str(tmp_path), minutes=5)
     said = []
     found = search_pipeline(
         task.model, aim=aim, executor=here, listener=Listener(noted=said.append)
     )
-    assert [pipeline_in_words(each.recipe) for each in found.report.search.trials] == [
-        ", ".join(SAFE[:count]) for count in (2, 1)
-    ]
+    (trial,) = found.report.search.trials
+    assert pipeline_in_words(trial.recipe) == ", ".join(SAFE)
     assert said[-1] == found.report.unchecked
     assert said[-1].startswith("accuracy was not checked: without --data or --evaluate nothing")
     assert f"Mind that {said[-1]}." in what_was_done(found.report)

@@ -78,6 +78,7 @@ def job(task, tmp_path):
         running=tmp_path / "running",
         seconds=seconds,
         left=seconds,
+        slack=1.0,
     )
 
 
