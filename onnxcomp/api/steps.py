@@ -34,6 +34,9 @@ SOURCE = "onnxcomp.source_sha256"
 MOST_ENTRIES = 2
 """Of a decision that a table shows."""
 
+CLAIM_BYTES, CLAIM_SHARE = 1024, 0.05
+"""By how much a file may shrink less than a pass says: bytes for each tensor, or a share."""
+
 
 @dataclass(frozen=True)
 class Origin:
@@ -103,6 +106,10 @@ def take_step(
     removed = model.count_nodes() - copied.count_nodes()
     if not step.changed and removed <= 0:
         return Outcome(step, model, ())
+    saved = count_bytes(model) - count_bytes(copied)
+    untrue = _untrue_claim(step, saved)
+    if untrue is not None:
+        return _undone(step, model, untrue)
     _sign(copied, decided or (one,), origin)
     if one.saves_bytes and count_bytes(copied) >= count_bytes(model):
         return _undone(step, model, "the result is not smaller")
@@ -112,6 +119,20 @@ def take_step(
     if problem is not None:
         return _undone(step, model, problem)
     return Outcome(step.model_copy(update={"status": "applied"}), copied, validation)
+
+
+def _untrue_claim(step: Step, saved: int) -> str | None:
+    """Return what a pass says that it saved, where the file tells otherwise; None if it does not.
+
+    Args:
+        step: Its record.
+        saved: Bytes by which the file shrank.
+    """
+    claimed = sum(each.bytes_before - each.bytes_after for each in step.changed)
+    # Names, shapes and declarations take some bytes more or less, for each tensor.
+    if claimed - saved <= max(CLAIM_BYTES * (1 + len(step.changed)), CLAIM_SHARE * claimed):
+        return None
+    return f"the pass says that it saves {claimed} bytes, but the file has {saved} fewer"
 
 
 def apply_pass(one: Pass, model: Model, context: Context) -> tuple[Verdict, ...]:

@@ -30,10 +30,11 @@ from onnxcomp.graph.values import (
     StoreValues,
     is_fixed,
 )
-from onnxcomp.graph.weights import Weight, weights
+from onnxcomp.graph.weights import FLOATS, Weight, weights
 from onnxcomp.graph.writing import count_bytes
 
 __all__ = [
+    "FLOATS",
     "Constant",
     "DecodedValues",
     "Graph",

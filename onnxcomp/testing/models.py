@@ -23,6 +23,7 @@ from onnxcomp.testing.plain_models import (
     opset_9,
     overridable,
     recurrent,
+    shared_bias,
     tied,
 )
 
@@ -43,6 +44,7 @@ BUILDERS = (
     external_data,
     opset_9,
     overridable,
+    shared_bias,
     classical,
     quantized,
     stored,

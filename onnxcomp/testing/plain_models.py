@@ -40,6 +40,24 @@ def dynamic_batch() -> SmallModel:
     return SmallModel("dynamic_batch", parsed(text, _dense(random)), feeds)
 
 
+BLOCKS = """
+<ir_version: 8, opset_import: ["" : 17]>
+blocks (float[batch, 16] x) => (float[batch, 16] y) {
+    a = MatMul(x, w1)  b = Add(a, zeros)  c = Relu(b)  d = MatMul(c, w2)  e = Add(d, x)
+    f = MatMul(e, w3)  g = Add(f, zeros)  h = Relu(g)  i = MatMul(h, w4)  y = Add(i, e)
+}
+"""
+
+
+def shared_bias() -> SmallModel:
+    """Two blocks whose first layers read one bias, as exporters write equal ones."""
+    random = Random("shared_bias")
+    shapes = {"w1": (16, 48), "w2": (48, 16), "w3": (16, 48), "w4": (48, 16)}
+    weights = {name: random.floats(*shape) / 4 for name, shape in shapes.items()}
+    weights["zeros"] = np.zeros(48, np.float32)
+    return SmallModel("shared_bias", parsed(BLOCKS, weights), random.feeds("x", 4, 16))
+
+
 def external_data() -> SmallModel:
     """Weights in a file beside the model."""
     random = Random("external_data")

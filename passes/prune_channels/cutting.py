@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from onnxcomp.errors import PassError
 from onnxcomp.statistics import layers
 from passes.prune_channels.consumers import mask, parts_that, supports
 from passes.prune_channels.finding import find_groups
@@ -74,9 +75,19 @@ def cut(
         groups: Groups of channels.
         removed: Which channels of each go.
         feed: One sample of what the model takes, if there is one.
+
+    Raises:
+        PassError: A group that loses channels is no group of the model.
     """
     wanted = {_key(group): gone for group, gone in zip(groups, removed, strict=True) if gone.size}
     chosen = [group for group in find_groups(model, feed)[0] if _key(group) in wanted]
+    lost = wanted.keys() - {_key(group) for group in chosen}
+    if lost:
+        name = min(lost)[0][0]
+        raise PassError(
+            f"channels of {name!r} cannot be cut: they are no group any more once what multiplies "
+            f"them is repaired; leave it out with --exclude {name!r}"
+        )
     kept = []
     for group in chosen:
         kept.append(np.ones(group.count, bool))

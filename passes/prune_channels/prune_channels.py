@@ -17,11 +17,12 @@ from passes.prune_channels.macs import work_of
 from passes.prune_channels.observing import observe_groups
 from passes.prune_channels.planning import Planner
 from passes.prune_channels.shapes import measure
+from passes.prune_channels.sharing import folded, join, names_of, split
 from passes.prune_channels.timing import share_for
 from passes.prune_channels.verdicts import cuts_of, judge, leave
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from onnxcomp.graph import Model
     from onnxcomp.pipeline import Context
@@ -127,11 +128,12 @@ class PruneChannels(Pass):
     def apply(self, model: Model, context: Context) -> list[Verdict]:
         """Remove channels; with data, refit what multiplied them."""
         self._check_data(context)
+        shared = split(model)
         original = copy_model(model)
         every = list(zip(weights(model), weights(original), strict=True))
         feed = _first_feed(context)
         groups, frozen = find_groups(model, feed)
-        chosen, reasons = self._selected(groups)
+        chosen, reasons = self._selected(groups, names_of(shared))
         removed = self._removed(model, chosen, context.part(0, PLANNING))
         cuts = cuts_of(chosen, removed)
         repairs = {}
@@ -149,8 +151,9 @@ class PruneChannels(Pass):
         ]
         if cuts:
             cut(model, chosen, removed, feed)
+        join(shared)
         context.progress(1.0)
-        return verdicts
+        return folded(verdicts, shared)
 
     def _check_data(self, context: Context) -> None:
         has_samples, has_statistics = context.samples is not None, context.statistics is not None
@@ -164,17 +167,25 @@ class PruneChannels(Pass):
                 "magnitude"
             )
 
-    def _selected(self, groups: Sequence[Group]) -> tuple[list[Group], dict[int, str]]:
-        """Return the groups that may lose channels, and why weights of the others may not."""
+    def _selected(
+        self, groups: Sequence[Group], names: Mapping[str, str]
+    ) -> tuple[list[Group], dict[int, str]]:
+        """Return the groups that may lose channels, and why weights of the others may not.
+
+        Args:
+            groups: Those that were found.
+            names: Names by which constants are selected that have another.
+        """
         chosen: list[Group] = []
         reasons: dict[int, str] = {}
         for group in groups:
             tensors = [part.tensor for part in group.weights]
-            left_out = next((each for each in tensors if not self.selects(each.name)), None)
+            known = (names.get(each.name, each.name) for each in tensors)
+            left_out = next((name for name in known if not self.selects(name)), None)
             if left_out is None:
                 chosen.append(group)
                 continue
-            reason = f"goes together with {left_out.name!r}, which was not selected"
+            reason = f"goes together with {left_out!r}, which was not selected"
             reasons |= {id(each): reason for each in tensors if self.selects(each.name)}
         return chosen, reasons
 

@@ -1,6 +1,7 @@
 """What is removed, what makes up for it, and what that costs: on models from a few words."""
 
 import json
+import re
 
 import numpy as np
 import onnx
@@ -19,11 +20,12 @@ from quantizing import (
 )
 
 from onnxcomp import Settings, compress, load_model
-from onnxcomp.errors import OptionError
+from onnxcomp.errors import OptionError, PassError
 from onnxcomp.graph import copy_model, model_bytes
 from onnxcomp.pipeline import Context, parse_recipe
 from onnxcomp.recovery import held_out_error
 from onnxcomp.statistics import layers, observe
+from onnxcomp.testing.plain_models import shared_bias
 from passes import PruneChannels
 from passes.prune_channels import find_groups, repairing, timing
 from passes.prune_channels.macs import work_of
@@ -228,3 +230,84 @@ def test_a_copy_is_pruned_alike():
     PruneChannels(macs=0.6).apply(model, context)
     PruneChannels(macs=0.6).apply(copied, context)
     assert model_bytes(model) == model_bytes(copied)
+
+
+BLOCK = """
+    q{0} = MatMul(x{0}, wq{0})  qb{0} = Add(q{0}, zeros)  qr{0} = Reshape(qb{0}, heads)
+    k{0} = MatMul(x{0}, wk{0})  kb{0} = Add(k{0}, zeros)  kr{0} = Reshape(kb{0}, heads)
+    v{0} = MatMul(x{0}, wv{0})  vb{0} = Add(v{0}, zeros)  vr{0} = Reshape(vb{0}, heads)
+    qt{0} = Transpose <perm = [0, 2, 1, 3]> (qr{0})
+    kt{0} = Transpose <perm = [0, 2, 3, 1]> (kr{0})
+    vt{0} = Transpose <perm = [0, 2, 1, 3]> (vr{0})
+    s{0} = MatMul(qt{0}, kt{0})  p{0} = Softmax(s{0})  o{0} = MatMul(p{0}, vt{0})
+    ot{0} = Transpose <perm = [0, 2, 1, 3]> (o{0})  oj{0} = Reshape(ot{0}, joined)
+    z{0} = MatMul(oj{0}, wo{0})  zb{0} = Add(z{0}, zeros)  r{0} = Add(zb{0}, x{0})
+    n{0} = LayerNormalization(r{0}, gain, zeros)
+    f{0} = MatMul(n{0}, w1{0})  fb{0} = Add(f{0}, wide)  g{0} = Relu(fb{0})
+    h{0} = MatMul(g{0}, w2{0})  hb{0} = Add(h{0}, zeros)  x{1} = Add(hb{0}, n{0})
+"""
+
+
+def encoder(layers=2, width=16, heads=4):
+    """A transformer whose equal biases and gains are written once."""
+    tensors = {
+        "zeros": np.zeros(width, np.float32),
+        "wide": np.zeros(4 * width, np.float32),
+        "gain": np.ones(width, np.float32),
+        "heads": np.array([0, 0, heads, width // heads]),
+        "joined": np.array([0, 0, width]),
+    }
+    for layer in range(layers):
+        for seed, name in enumerate(("wq", "wk", "wv", "wo")):
+            tensors[f"{name}{layer}"] = matrix(width, width, seed=10 * layer + seed)
+        tensors[f"w1{layer}"] = matrix(width, 4 * width, seed=layer)
+        tensors[f"w2{layer}"] = matrix(4 * width, width, seed=layer)
+    body = "".join(BLOCK.format(layer, layer + 1) for layer in range(layers))
+    return built(
+        f"(float[N,L,{width}] x0) => (float[N,L,{width}] x{layers}) {{ {body} }}", tensors
+    )
+
+
+@pytest.mark.parametrize("has_data", [True, False])
+def test_layers_that_share_a_bias_lose_channels_each_for_itself(has_data):
+    proto = encoder()
+    feeds = feeds_of(12, x0=(2, 9, 16)) if has_data else None
+    result, verdicts = pruned(proto, feeds, ratio=0.5, round_to=1)
+    found = shapes(result)
+    for layer in range(2):
+        assert found[f"w1{layer}"] == (16, 32)
+        assert found[f"w2{layer}"] == (32, 16)
+        assert verdicts[f"w1{layer}"].reason.startswith("32 of 64 outputs kept")
+        assert found[f"wv{layer}"][1] == found[f"wo{layer}"][0] < 16
+    assert set(verdicts) == {each.name for each in proto.graph.initializer} - {"heads", "joined"}
+    claimed = sum(each.bytes_before - each.bytes_after for each in verdicts.values())
+    saved = len(proto.SerializeToString()) - len(result)
+    assert abs(claimed - saved) < 0.1 * saved
+    # What is left of a bias of zeros is one again where nothing corrected it.
+    if not has_data:
+        assert sum(name.startswith("wide") for name in found) == 1
+
+
+def test_what_stays_whole_shares_its_bias_as_before():
+    proto = encoder()
+    model = load_model(proto)
+    PruneChannels(exclude=("*",)).apply(model, context_of(proto, None))
+    assert model_bytes(model) == model_bytes(load_model(proto))
+
+
+def test_a_group_that_is_not_found_again_is_an_error(monkeypatch):
+    monkeypatch.setattr("passes.prune_channels.prune_channels.split", lambda _: [])
+    with pytest.raises(PassError, match="channels of 'w2' cannot be cut: they are no group any"):
+        pruned(shared_bias().proto, feeds_of(12, x=(8, 16)), ratio=0.5)
+
+
+def test_a_claim_that_the_file_does_not_bear_out_is_undone(monkeypatch):
+    proto = encoder(width=64)
+    monkeypatch.setattr("passes.prune_channels.prune_channels.cut", lambda *_: None)
+    (step,) = compress(
+        proto, [PruneChannels(ratio=0.5)], settings=Settings(bench=False)
+    ).report.steps
+    assert step.status == "rolled_back"
+    assert re.fullmatch(
+        r"the pass says that it saves \d+ bytes, but the file has -?\d+ fewer", step.reason
+    )
