@@ -16,8 +16,6 @@ from onnxcomp.graph import FLOATS, Constant
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    import onnx_graphsurgeon as gs
-
     from onnxcomp.graph import Model
     from onnxcomp.verdicts import Verdict
 
@@ -43,6 +41,7 @@ class Shared:
 def split(model: Model) -> list[Shared]:
     """Give each operator of the main graph that reads a shared vector its own copy."""
     found = []
+    main = {id(node) for node in model.nodes}
     outputs = {id(each) for scope in model.all_scopes() for each in scope.outputs}
     names = {each.name for scope in model.all_scopes() for each in scope.constants}
     for constant in list(model.constants):
@@ -50,7 +49,7 @@ def split(model: Model) -> list[Shared]:
         is_own = not constant.may_be_overridden and id(constant) not in outputs
         if len(readers) < 2 or not is_own or not _is_vector(constant):  # noqa: PLR2004
             continue
-        if not all(_is_in(model, node) for node in readers):
+        if not main.issuperset(map(id, readers)):
             continue
         copies = []
         for node in readers[1:]:
@@ -112,7 +111,3 @@ def _is_vector(constant: Constant) -> bool:
     shape = tuple(constant.shape)
     is_flat = bool(shape) and int(np.prod(shape)) == shape[-1] > 1
     return is_flat and np.dtype(constant.dtype) in FLOATS
-
-
-def _is_in(model: Model, node: gs.Node) -> bool:
-    return any(each is node for each in model.nodes)
