@@ -22,7 +22,7 @@ from onnxcomp.graph.order import ordered, read_by
 from onnxcomp.graph.overriding import override
 from onnxcomp.graph.packing import pack_model, unpack_model
 from onnxcomp.graph.rewriting import Load, rewritten
-from onnxcomp.graph.saving import check_regular, save_model, save_unchanged
+from onnxcomp.graph.saving import check_regular, is_same_file, save_model, save_unchanged
 from onnxcomp.graph.values import (
     Constant,
     DecodedValues,
@@ -52,6 +52,7 @@ __all__ = [
     "expose",
     "fingerprint",
     "is_fixed",
+    "is_same_file",
     "isolate",
     "load_model",
     "merge_constants",

@@ -94,9 +94,14 @@ def map_file(path: Path) -> NDArray[np.uint8]:
     """Map a whole file into memory, read-only.
 
     Raises:
-        ModelError: There is no such file.
+        ModelError: There is no such file, or there can be none of its name.
     """
-    if not path.is_file():
+    try:
+        is_there = path.is_file()
+    except OSError as error:
+        reason = (error.strerror or "cannot be read").lower()
+        raise ModelError(f"external data file {path.name[:40]!r}...: {reason}") from error
+    if not is_there:
         raise ModelError(f"external data file {path.name!r} is not in {str(path.parent)!r}")
     if path.stat().st_size == 0:
         return np.empty(0, np.uint8)

@@ -21,10 +21,10 @@ import zstandard
 from onnxcomp.errors import ModelError, OptionError
 from onnxcomp.graph.external import resolve_inside
 from onnxcomp.graph.loading import check_file, load_model
-from onnxcomp.graph.saving import copy_files, replacing
+from onnxcomp.graph.saving import copy_files, is_same_file, replacing
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterator
     from io import BufferedReader
 
     Told = Callable[[float], None]
@@ -71,7 +71,7 @@ def pack_model(
             f"output = {str(output)!r}: weights of {path.name} lie in {files[1].name!r}; give a "
             "name that ends in .tar.zst, for an archive of both"
         )
-    if output.resolve() in [each.resolve() for each in files]:
+    if any(is_same_file(output, each) for each in files):
         raise OptionError(f"output = {str(output)!r}: that is packed; give another name")
     size = sum(each.stat().st_size for each in files)
     try:
@@ -103,27 +103,27 @@ def unpack_model(path: str | Path, output: str | Path) -> list[Path]:
 
     Raises:
         ModelError: The packed file is damaged or cut off, holds something else than a model and
-            the data files that it names, has one of which another of that name is there already,
+            all data files that it names, has one of which another of that name is there already,
             or ``output`` cannot be written.
         OptionError: ``output`` is ``path``.
     """
     path, output = Path(path), Path(output)
-    if output.resolve() == path.resolve():
+    if is_same_file(output, path):
         raise OptionError(f"output = {str(output)!r}: that is the packed model; give another name")
-    chunks = _unpacked(path)
-    first = next(chunks, b"")
     try:
-        if first[257:262] == b"ustar":
-            return _unpack_archive(chain([first], chunks), path, output)
-        with replacing(output) as file:
-            file.writelines(chain([first], chunks))
-            file.flush()
-            check_file(Path(file.name), f"what {str(path)!r} holds")
+        with TemporaryDirectory(dir=output.parent, prefix=f".{output.name}.") as scratch:
+            folder = Path(scratch).resolve()
+            # Whatever the model is called, no data file of it is.
+            model = folder / f"{token_hex(8)}.onnx"
+            data = _extracted(path, model)
+            _check_whole(path, model, data)
+            targets = {each: output.resolve().parent / each.relative_to(folder) for each in data}
+            copy_files(model, targets, output)
     except tarfile.TarError as error:
         raise ModelError(f"{str(path)!r} is no archive of a model and its data files") from error
     except OSError as error:
         raise _unwritable(output, error) from error
-    return [output]
+    return [output, *(output.parent / each.relative_to(folder) for each in data)]
 
 
 class _Packer:
@@ -210,29 +210,33 @@ def _unpacked(path: Path) -> Iterator[bytes]:
         raise ModelError(f"{str(path)!r} {what}; download it again")
 
 
-def _unpack_archive(chunks: Iterable[bytes], path: Path, output: Path) -> list[Path]:
-    """Write the files of an archive: all of it is sound before any is written."""
-    with TemporaryDirectory(dir=output.parent, prefix=f".{output.name}.") as scratch:
-        folder = Path(scratch).resolve()
-        with TemporaryFile(dir=folder) as whole:
-            whole.writelines(chunks)
-            whole.seek(0)
-            with tarfile.open(fileobj=whole) as archive:
-                model, data = _extracted(archive, path, folder)
-        named = {each.resolve() for each in load_model(model).data_paths}
-        extra = next((each for each in data if each not in named), None)
-        if extra is not None:
-            raise ModelError(
-                f"{str(path)!r} holds {str(extra.relative_to(folder))!r}, which the model does "
-                "not name; unpack it with tar"
-            )
-        targets = {each: output.resolve().parent / each.relative_to(folder) for each in data}
-        copy_files(model, targets, output)
-    return [output, *(output.parent / each.relative_to(folder) for each in data)]
+def _extracted(path: Path, model: Path) -> list[Path]:
+    """Extract a packed model into an empty folder; return its data files.
+
+    Args:
+        path: The packed file.
+        model: Where the model goes.
+
+    Raises:
+        ModelError: The file is not sound, or does not begin with a model.
+    """
+    chunks = _unpacked(path)
+    first = next(chunks, b"")
+    whole = chain([first], chunks)
+    if first[257:262] != b"ustar":
+        with model.open("xb") as file:
+            file.writelines(whole)
+        check_file(model, f"what {str(path)!r} holds")
+        return []
+    with TemporaryFile(dir=model.parent) as content:
+        content.writelines(whole)
+        content.seek(0)
+        with tarfile.open(fileobj=content) as archive:
+            return _extracted_members(archive, path, model)
 
 
-def _extracted(archive: tarfile.TarFile, path: Path, folder: Path) -> tuple[Path, list[Path]]:
-    """Extract an archive into an empty folder; return the model, and the other files.
+def _extracted_members(archive: tarfile.TarFile, path: Path, model: Path) -> list[Path]:
+    """Extract an archive, its first file as the model; return the others.
 
     Raises:
         ModelError: It holds something else than files, or leads out of the folder.
@@ -240,9 +244,7 @@ def _extracted(archive: tarfile.TarFile, path: Path, folder: Path) -> tuple[Path
     entries = archive.getmembers()
     if not entries or not all(each.isreg() and not each.issparse() for each in entries):
         raise ModelError(f"{str(path)!r} is no archive of a model and its data files")
-    # Whatever the model is called, no data file of it is.
-    model = folder / f"{token_hex(8)}.onnx"
-    targets = [model, *(resolve_inside(folder, each.name) for each in entries[1:])]
+    targets = [model, *(resolve_inside(model.parent, each.name) for each in entries[1:])]
     if len(set(targets)) < len(targets):
         raise ModelError(f"{str(path)!r} holds two files of one name; unpack it with tar")
     for entry, target in zip(entries, targets, strict=True):
@@ -251,7 +253,28 @@ def _extracted(archive: tarfile.TarFile, path: Path, folder: Path) -> tuple[Path
             shutil.copyfileobj(_content(archive, entry), file, COPIED)
         if target == model:
             check_file(model, f"what {str(path)!r} begins with")
-    return model, targets[1:]
+    return targets[1:]
+
+
+def _check_whole(path: Path, model: Path, data: list[Path]) -> None:
+    """Check that a model came with the data files that it names, and with nothing else.
+
+    Raises:
+        ModelError: One is missing or too short, or the model does not name one.
+    """
+    folder = model.parent
+    try:
+        named = {each.resolve() for each in load_model(model).data_paths}
+    except ModelError as error:
+        # Nobody knows the folder that they are in for now.
+        reason = str(error).replace(str(folder), str(path))
+        raise ModelError(f"{reason}; pack the model again") from error
+    extra = next((each for each in data if each not in named), None)
+    if extra is not None:
+        raise ModelError(
+            f"{str(path)!r} holds {str(extra.relative_to(folder))!r}, which the model does "
+            "not name; unpack it with tar"
+        )
 
 
 def _content(archive: tarfile.TarFile, entry: tarfile.TarInfo) -> BufferedReader:

@@ -15,7 +15,7 @@ import shutil
 import stat
 import zlib
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -129,20 +129,41 @@ def copy_files(model: Path, data: Mapping[Path, Path], path: str | Path) -> list
         raise ModelError(
             f"{str(path)!r} is where a data file of the model goes; give another name"
         )
-    written: list[Path] = []
     with _told(path):
-        absent = [pair for pair in data.items() if not _is_there(*pair)]
-        try:
-            for source, target in absent:
-                target.parent.mkdir(parents=True, exist_ok=True)
+        return _put_in_place(path, partial(_copy_all, model, data, path))
+
+
+def _copy_all(model: Path, data: Mapping[Path, Path], path: Path) -> list[Path]:
+    """Copy data files, and then the model that names them.
+
+    Where that fails, what was made is removed, unless the model is in its place already.
+    """
+    undo = ExitStack()
+    try:
+        for source, target in data.items():
+            if not _is_there(source, target):
+                _make_folder(target.parent, undo)
                 _copy(source, target)
-                written.append(target)
-            _put_in_place(path, partial(_copy, model, path))
-        except BaseException:
-            for target in written:
-                target.unlink(missing_ok=True)
-            raise
+                undo.callback(target.unlink, missing_ok=True)
+        _copy(model, path)
+    except BaseException:
+        if not (path.is_file() and filecmp.cmp(model, path, shallow=False)):
+            undo.close()
+        raise
     return [path, *data.values()]
+
+
+def _make_folder(folder: Path, undo: ExitStack) -> None:
+    """Make a folder and those that it is in; undoing removes those that are empty."""
+    for each in reversed((folder, *folder.parents)):
+        if not each.exists():
+            each.mkdir(exist_ok=True)
+            undo.callback(_remove_empty, each)
+
+
+def _remove_empty(folder: Path) -> None:
+    with suppress(OSError):
+        folder.rmdir()
 
 
 def _is_there(source: Path, target: Path) -> bool:
@@ -156,10 +177,9 @@ def _is_there(source: Path, target: Path) -> bool:
     return True
 
 
-def _copy(source: Path, target: Path) -> list[Path]:
+def _copy(source: Path, target: Path) -> None:
     with source.open("rb") as given, replacing(target) as file:
         shutil.copyfileobj(given, file, CHUNK)
-    return [target]
 
 
 def _write(path: Path, data: bytes) -> list[Path]:
@@ -195,6 +215,13 @@ def check_regular(path: Path) -> None:
         raise ModelError(f"cannot write {str(path)!r}: it is a {kind}; give the name of a file")
 
 
+def is_same_file(one: Path, other: Path) -> bool:
+    """Tell whether two paths lead to one file, by links too, or would if it were there."""
+    if one.exists() and other.exists():
+        return one.samefile(other)
+    return one.resolve() == other.resolve()
+
+
 @contextmanager
 def _told(path: Path) -> Iterator[None]:
     """Tell what the system has against writing, in one line."""
@@ -210,14 +237,15 @@ def _put_in_place(path: Path, put: Callable[[], list[Path]]) -> list[Path]:
 
     Args:
         path: The model's place.
-        put: Puts it there, and returns its files.
+        put: Puts it there, and returns its files, data files that were there before too.
     """
     with _alone(path.parent) as is_alone:
         replaced = _data_files_of(path) if is_alone else set()
         written = put()
         for each in replaced.difference(written):
             if not _is_named_beside(each):
-                each.unlink(missing_ok=True)
+                with suppress(OSError):  # the model is whole without
+                    each.unlink()
     return written
 
 

@@ -100,6 +100,24 @@ def test_locations_outside_the_folder(tmp_path, location):
     refused(path, f"external data location {location!r} leads out of the model's folder; refused")
 
 
+@pytest.mark.parametrize(
+    ("location", "message"),
+    [
+        (
+            "d/" * 1500 + "x",
+            f"external data location '{'d/' * 20}'... leads through more than 64 folders; refused",
+        ),
+        ("d" * 300, f"external data file '{'d' * 40}'...: file name too long"),
+    ],
+)
+def test_locations_that_no_file_can_have(tmp_path, location, message):
+    path = external(tmp_path, ["inside.data"])
+    proto = onnx.load(path, load_external_data=False)
+    proto.graph.initializer[0].external_data[0].value = location
+    path.write_bytes(proto.SerializeToString())
+    refused(path, message)
+
+
 def test_a_link_that_leads_out_of_the_folder(tmp_path):
     folder = tmp_path / "folder"
     folder.mkdir()

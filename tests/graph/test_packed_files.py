@@ -1,5 +1,7 @@
 """Packed models come back to the byte, or not at all."""
 
+import io
+import os
 import tarfile
 
 import numpy as np
@@ -172,5 +174,89 @@ def test_what_pack_refuses(external, tmp_path, monkeypatch):
 
 
 def test_unpacking_over_itself(packed):
-    with pytest.raises(OptionError, match="that is the packed model"):
-        unpack_model(packed, packed)
+    os.link(packed, packed.with_name("link"))
+    for name in (packed.name, "link"):
+        with pytest.raises(OptionError, match="that is the packed model"):
+            unpack_model(packed, packed.with_name(name))
+
+
+def test_packing_over_the_model(plain):
+    os.link(plain, plain.with_name("link.zst"))
+    with pytest.raises(OptionError, match="that is packed; give another name"):
+        pack_model(plain, plain.with_name("link.zst"))
+
+
+def write_archive(path, members):
+    """Pack members: names, and bytes or, of a sparse one, the size of its only hole."""
+    content = io.BytesIO()
+    with tarfile.open(fileobj=content, mode="w") as archive:
+        for name, data in members:
+            if isinstance(data, int):
+                archive.fileobj.write(hole(name, data))
+                continue
+            entry = tarfile.TarInfo(name)
+            entry.size = len(data)
+            archive.addfile(entry, io.BytesIO(data))
+    path.write_bytes(zstandard.compress(content.getvalue()))
+
+
+def hole(name, size):
+    """Return the header of a file of so many zeros, as GNU tar stores it: without any of them."""
+    header = bytearray(512)
+    octal = b"%011o\0" % size
+    for place, text in (
+        (0, name.encode()), (100, b"0000644\0"), (108, b"0000000\0" * 2),
+        (124, b"00000000000\0" * 2), (148, b" " * 8), (156, b"S"), (257, b"ustar  \0"),
+        (386, octal + b"00000000000\0"), (483, octal),
+    ):  # fmt: skip
+        header[place : place + len(text)] = text
+    header[148:156] = b"%06o\0 " % sum(header)
+    return bytes(header)
+
+
+MODEL, WEIGHTS = "model.onnx", "data/weights.bin"
+
+
+@pytest.mark.parametrize(
+    ("members", "message"),
+    [
+        ([MODEL, WEIGHTS, ".bashrc"], "holds '.bashrc', which the model does not name; unpack it"),
+        ([WEIGHTS, MODEL], "begins with is truncated or not an ONNX model"),
+        ([MODEL], "file 'weights.bin' is not in 'bad.tar.zst/data'; pack the model again"),
+        ([MODEL, WEIGHTS, "./" + WEIGHTS], "holds two files of one name; unpack it with tar"),
+        ([MODEL, WEIGHTS, "d/" * 1500 + "x"], "leads through more than 64 folders"),
+        ([MODEL, (WEIGHTS, 1 << 14)], "is no archive of a model and its data files"),
+        ([MODEL, (WEIGHTS, b"short")], "has 5 bytes, but tensor 'w' needs 16384"),
+    ],
+)
+def test_an_archive_is_the_model_and_its_data(external, tmp_path, monkeypatch, members, message):
+    whole = (tmp_path / WEIGHTS).read_bytes()
+    known = {MODEL: external.read_bytes()}
+    pairs = [
+        each if isinstance(each, tuple) else (each, known.get(each, whole)) for each in members
+    ]
+    target = tmp_path / "out"
+    target.mkdir()
+    monkeypatch.chdir(tmp_path)
+    bad = tmp_path / "bad.tar.zst"
+    write_archive(bad, pairs)
+    with pytest.raises(ModelError, match=message) as caught:
+        unpack_model(bad.name, target / "model.onnx")
+    assert "\n" not in str(caught.value)
+    assert not list(target.iterdir())
+
+
+def test_a_model_packed_without_its_data(external, tmp_path):
+    path = tmp_path / "model.onnx.zst"
+    path.write_bytes(zstandard.compress(external.read_bytes()))
+    old = tmp_path / "old.onnx"
+    with pytest.raises(ModelError, match=r"'weights.bin' is not in .*; pack the model again$"):
+        unpack_model(path, old)
+    assert not old.exists()
+
+
+def test_a_refused_target_leaves_no_folder(archived, tmp_path):
+    (tmp_path / "out" / "model.onnx").mkdir(parents=True)
+    with pytest.raises(ModelError, match=r"^cannot write .*: is a directory$"):
+        unpack_model(archived, tmp_path / "out" / "model.onnx")
+    assert [each.name for each in (tmp_path / "out").iterdir()] == ["model.onnx"]

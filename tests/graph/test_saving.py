@@ -1,8 +1,11 @@
 """Saving: all or nothing, and only files that are ours are removed."""
 
+import fcntl
 import os
 import stat
 import types
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +23,7 @@ from onnxcomp.graph import (
     load_model,
     model_bytes,
     save_model,
+    save_unchanged,
     saving,
 )
 
@@ -245,3 +249,141 @@ def test_a_store_is_decoded_once_to_save_it(tmp_path, monkeypatch):
     assert store.loads == 1
     assert output(written[0]) == 0.5
     assert model_bytes(model) == before
+
+
+def changed(model):
+    other = copy_model(model)
+    other.constants[0].values = np.full(512, 2.5, np.float32)
+    return other
+
+
+@pytest.fixture
+def saved(tmp_path):
+    """A model with a data file that we named, in a folder of its own, and the same elsewhere."""
+    for name in ("source", "target"):
+        (tmp_path / name).mkdir()
+        save_model(load_model(external(tmp_path)), tmp_path / name / "model.onnx")
+    return tmp_path / "source" / "model.onnx", tmp_path / "target" / "model.onnx"
+
+
+def test_a_pipe_is_not_replaced(tmp_path):
+    path = tmp_path / "model.onnx"
+    os.mkfifo(path)
+    model = load_model(plain())
+    with pytest.raises(ModelError, match=r"model.onnx': it is a pipe; give the name of a file$"):
+        save_model(model, path)
+    with pytest.raises(ModelError, match="it is a pipe"), saving.replacing(path):
+        pass
+    assert stat.S_ISFIFO(path.stat().st_mode)
+    assert names(tmp_path) == ["model.onnx"]
+
+
+@contextmanager
+def other_writer(folder):
+    """Be alone in a folder as another process is."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+@pytest.mark.parametrize("how", ["changed", "unchanged"])
+def test_writers_of_one_folder_wait_for_each_other(saved, how):
+    source, target = saved
+    model = load_model(source)
+    before = names(target.parent)
+
+    def write():
+        if how == "changed":
+            save_model(changed(model), target)
+        else:
+            save_unchanged(source, model, target)
+
+    with ThreadPoolExecutor() as pool:
+        with other_writer(target.parent):
+            running = pool.submit(write)
+            with pytest.raises(TimeoutError):
+                running.result(0.3)
+            found = [each for each in names(target.parent) if not each.endswith(".tmp")]
+            assert found == before
+            # What the waiting one may have seen is gone when it is its turn.
+            for each in target.parent.glob("*.data"):
+                each.unlink()
+        running.result(30)
+    assert output(target) == (2.5 if how == "changed" else 0.5)
+    assert len(names(target.parent)) == 2
+
+
+def without_locks(monkeypatch, how):
+    if how == "Windows":
+        monkeypatch.setattr(saving, "fcntl", None)
+    else:
+        monkeypatch.setattr(saving.fcntl, "flock", refuse)
+
+
+def refuse(*_, **__):
+    raise OSError(1, "Operation not permitted")
+
+
+@pytest.mark.parametrize("how", ["Windows", "file system"])
+def test_without_locks_old_data_is_left(saved, monkeypatch, how):
+    _, target = saved
+    old = names(target.parent)
+    without_locks(monkeypatch, how)
+    save_model(changed(load_model(target)), target)
+    assert output(target) == 2.5
+    assert set(old) < set(names(target.parent))
+
+
+def test_old_data_that_cannot_be_removed_is_left(saved, monkeypatch):
+    _, target = saved
+    model = changed(load_model(target))
+    old = names(target.parent)
+    unlink = Path.unlink
+
+    def sometimes(path, *, missing_ok=False):
+        if path.suffix == ".data":
+            refuse()
+        unlink(path, missing_ok=missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", sometimes)
+    save_model(model, target)
+    assert output(target) == 2.5
+    assert set(old) < set(names(target.parent))
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "model"])
+def test_a_copy_over_itself_keeps_its_data(tmp_path, name):
+    path = tmp_path / name
+    written = save_model(load_model(external(tmp_path)), path)
+    assert save_unchanged(path, load_model(path), path) == written
+    assert output(path) == 0.5
+
+
+def test_a_copy_that_fails_leaves_nothing(tmp_path):
+    source = tmp_path / "model.onnx"
+    (tmp_path / "deep" / "down").mkdir(parents=True)
+    onnx.save_model(plain(), source, save_as_external_data=True, location="deep/down/w.bin")
+    (tmp_path / "out" / "model.onnx").mkdir(parents=True)
+    with pytest.raises(ModelError, match=r"^cannot write .*: is a directory$"):
+        save_unchanged(source, load_model(source), tmp_path / "out" / "model.onnx")
+    assert names(tmp_path / "out") == ["model.onnx"]
+
+
+def test_a_copy_that_is_in_its_place_keeps_its_data(saved, tmp_path, monkeypatch):
+    source, _ = saved
+    model, path = load_model(source), tmp_path / "new" / "model.onnx"
+    path.parent.mkdir()
+    copy = saving._copy
+
+    def ends_late(given, target):
+        copy(given, target)
+        if target == path:
+            refuse()
+
+    monkeypatch.setattr(saving, "_copy", ends_late)
+    with pytest.raises(ModelError, match="operation not permitted"):
+        save_unchanged(source, model, path)
+    assert output(path) == 0.5
