@@ -44,9 +44,9 @@ def sensitivity_command() -> click.Command:
         """
         if data is None:
             raise OptionError("sensitivity needs --data: samples that the model is run on")
-        check_targets({"model": model, "data": data, **given})
-        top, plot, report = (given.pop(name) for name in ("top", "plot", "report"))
-        one = _chosen(given.pop("name"), given.pop("recipe"))
+        one = _chosen(given.pop("name"), given["recipe"])
+        check_targets({"model": model, "data": data, "read": one.reads, **given})
+        top, plot, report, _ = (given.pop(name) for name in ("top", "plot", "report", "recipe"))
         if plot is not None:
             check_plot(plot)
         with progress_bars(quiet=as_json) as tell:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from onnxcomp.errors import ModelError, OptionError
-from onnxcomp.graph import check_regular, load_model
+from onnxcomp.graph import check_regular, is_same_file, load_model
 from onnxcomp.report import check_report
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ MODELS = {
     "original": "the original",
     "other": "the model that is compared",
     "against": "the original",
+    "read": "a model that a pass reads",
 }
 """Parameters that name a model to read, and what it is."""
 
@@ -61,7 +62,7 @@ def check_targets(given: Mapping[str, Any]) -> None:
         check_writable(path)
         _check_overwriting(name, path, given)
     output, report = targets.get("output"), targets.get("report")
-    if output is not None and report is not None and _are_one(output, report):
+    if output is not None and report is not None and is_same_file(output, report):
         raise OptionError(f"--report {str(report)!r} is where -o goes; give another name")
 
 
@@ -96,27 +97,28 @@ def _check_overwriting(name: str, path: Path, given: Mapping[str, Any]) -> None:
 def _read(given: Mapping[str, Any]) -> Iterator[tuple[str, Path]]:
     """Yield what a run reads: what it is, and the file or folder."""
     for name, what in MODELS.items():
-        if given.get(name) is not None:
-            model = Path(given[name])
-            yield what, model
-            for path in load_model(model).data_paths:
+        for model in _values(given, name):
+            yield what, Path(model)
+            for path in load_model(Path(model)).data_paths:
                 yield f"a data file of {what}", path
     for name, what in INPUTS.items():
-        values = given.get(name) or ()
-        for value in values if isinstance(values, tuple) else (values,):
+        for value in _values(given, name):
             # An evaluator is a file and a function.
-            text = str(value).rpartition(":")[0] if name == "evaluate" else str(value)
-            yield what, Path(text)
+            path = Path(value.rpartition(":")[0] if name == "evaluate" else value)
+            # A preset, or a module, may be called like a folder; only samples are read from one.
+            if name == "data" or not path.is_dir():
+                yield what, path
+
+
+def _values(given: Mapping[str, Any], name: str) -> list[str]:
+    """Return what a parameter names: nothing, one or several."""
+    value = given.get(name)
+    values = value if isinstance(value, tuple) else (value,)
+    return [str(each) for each in values if each is not None]
 
 
 def _is_at(path: Path, read: Path) -> bool:
     """Tell whether a file that is there is what is read, or in the folder that is."""
     if read.is_dir():
         return path.resolve().is_relative_to(read.resolve())
-    return _are_one(path, read)
-
-
-def _are_one(one: Path, other: Path) -> bool:
-    if one.exists() and other.exists():
-        return one.samefile(other)
-    return one.resolve() == other.resolve()
+    return is_same_file(path, read)

@@ -102,7 +102,7 @@ def _narrowed(one: Pass, include: tuple[str, ...], exclude: tuple[str, ...]) -> 
 
 def write(passes: Sequence[Pass], given: dict[str, Any]) -> None:
     """Run passes, write the result, and say what was done."""
-    check_targets(given)
+    check_targets({**given, "read": tuple(path for each in passes for path in each.reads)})
     settings = Settings.model_validate(taken(Settings, given))
     try:
         with progress_bars(quiet=given["quiet"]) as tell:

@@ -138,6 +138,11 @@ class Pass(Options, ABC):
         """Whether a result that is not smaller is undone."""
         return True
 
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """Paths of models that it reads beside the one that it rewrites."""
+        return ()
+
     @abstractmethod
     def apply(self, model: Model, context: Context) -> list[Verdict]:
         """Rewrite ``model`` in place.

@@ -157,6 +157,11 @@ class Factorize(Pass):
         return self.residual is None
 
     @property
+    def reads(self) -> tuple[str, ...]:
+        """The model before its weights were coded, where what that lost is carried."""
+        return () if self.residual is None else (self.residual,)
+
+    @property
     def wish(self) -> Wish:
         """What is asked for of each layer."""
         has_budget = self.macs is not None or self.size_ratio is not None
