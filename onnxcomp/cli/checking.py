@@ -20,7 +20,10 @@ from onnxcomp.cli.targets import check_targets
 from onnxcomp.errors import FloorError
 from onnxcomp.report import save_report
 
-SETTINGS = ("samples", "evaluate", "max_drop", "min_snr", "provider", "threads", "seed")
+SETTINGS = (
+    *("samples", "evaluate", "max_drop", "min_snr", "provider", "threads", "seed"),
+    "bench_seconds",
+)
 
 WORDS = {"held": "ok", "missed": "FAILED", "unclear": "cannot tell"}
 

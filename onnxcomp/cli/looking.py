@@ -75,7 +75,7 @@ def bench_command() -> click.Command:
         settings = Settings.model_validate({**taken(Settings, given), "validation": False})
         _compare(settings, given)
 
-    return _comparing("bench", run, RUN_OPTIONS)
+    return _comparing("bench", run, (*RUN_OPTIONS, "bench_seconds"))
 
 
 def _comparing(name: str, run: Callable[..., None], settings: tuple[str, ...]) -> click.Command:

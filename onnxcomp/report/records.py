@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from itertools import chain
 from math import isfinite
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -14,7 +13,6 @@ from onnxcomp.benchmarking import Benchmark
 from onnxcomp.report.environment import Environment
 from onnxcomp.report.frozen import Record
 from onnxcomp.report.graph_changes import GraphChange
-from onnxcomp.runtime.comparison import largest_disagreement
 from onnxcomp.validation import Metric, Validation
 from onnxcomp.verdicts import Verdict
 
@@ -198,13 +196,6 @@ class Report(Record):
     def size_ratio(self) -> float:
         """Original bytes / result bytes: more is better."""
         return self.source.bytes / self.output.bytes
-
-    @property
-    def drop(self) -> float | None:
-        """By how much the metric dropped; without one, the share of rows that disagree."""
-        if self.metric is not None:
-            return self.metric.drop
-        return largest_disagreement(chain.from_iterable(each.outputs for each in self.validation))
 
     @property
     def worst_snr_db(self) -> float | None:

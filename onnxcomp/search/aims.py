@@ -49,7 +49,13 @@ class Aim(Options):
         ),
     ] = None
     minutes: Annotated[
-        float, Field(gt=0, allow_inf_nan=False, description="Time to look for better pipelines.")
+        float,
+        Field(
+            gt=0,
+            allow_inf_nan=False,
+            description="Time to look for better pipelines; up to twice that until there is a "
+            "first result, and some for checking the best in the end.",
+        ),
     ] = 10.0
     jobs: Annotated[int, Field(ge=1, description="Pipelines tried at once, in processes.")] = 1
     cache: Annotated[

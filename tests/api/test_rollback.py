@@ -4,8 +4,9 @@ import numpy as np
 import onnx
 import pytest
 
-from onnxcomp import Settings, compress
+from onnxcomp import Settings, compress, load_model
 from onnxcomp.errors import DataError, FloorError, OnnxcompError, OptionError, PassError
+from onnxcomp.graph import model_bytes
 from passes import Cluster
 
 
@@ -146,3 +147,31 @@ def test_data_is_read_before_the_work(mlp, fake, untimed, validation):
     untimed = untimed.model_copy(update={"validation": validation})
     with pytest.raises(DataError, match=r"'z' is not an input of the model \(inputs: x\)$"):
         compress(mlp.proto, [fake(kind="raise")], data=[{"z": np.ones(3)}], settings=untimed)
+
+
+@pytest.mark.parametrize("kind", ["bytes", "file"])
+def test_what_nothing_changed_leaves_as_it_came(kind, mlp, fake, untimed, tmp_path):
+    # Valid, but no writer puts an unknown field first.
+    data = b"\xfa\x7f\x03odd" + mlp.proto.SerializeToString()
+    assert model_bytes(load_model(data)) != data
+    path = tmp_path / "source.onnx"
+    path.write_bytes(data)
+    source = {"bytes": data, "file": path}[kind]
+    undone = compress(source, [fake(kind="nan")], data=list(mlp.feeds), settings=untimed)
+    assert undone.report.steps[0].status == "rolled_back"
+    saved = undone.save(tmp_path / "out.onnx")
+    assert (tmp_path / "out.onnx").read_bytes() == undone.to_bytes() == data
+    assert saved.output.bytes == len(data)
+    assert undone.model.metadata_props == mlp.proto.metadata_props
+
+
+def test_data_files_are_copied_with_what_nothing_changed(models, fake, untimed, tmp_path):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "out").mkdir()
+    model = models["external_data"]
+    path = model.source(tmp_path / "in")
+    undone = compress(path, [fake(kind="nan")], data=list(model.feeds), settings=untimed)
+    undone.save(tmp_path / "out" / path.name)
+    found = {each.name: each.read_bytes() for each in (tmp_path / "in").iterdir()}
+    assert len(found) == 2
+    assert {each.name: each.read_bytes() for each in (tmp_path / "out").iterdir()} == found

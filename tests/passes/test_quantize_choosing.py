@@ -265,3 +265,13 @@ def test_progress(ratios):
         quantized(NET, context=context, mode=mode)
         assert told == sorted(told)
         assert told[-1] == pytest.approx(1)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "told"), [(0.3, 0.5, 0.4), (0.9, 0.97, 0.4), (0.3, 0.99, np.inf)]
+)
+def test_only_the_interval_says_whether_a_result_is_faster(monkeypatch, low, high, told):
+    interval = benchmarking.Interval(median=0.4, low=low, high=high)
+    monkeypatch.setattr(choosing, "time_ratio", lambda *_: interval)
+    source = NET.SerializeToString()
+    assert choosing._latency_ratio(source, source, context_of(NET, ROWS).samples) == told
