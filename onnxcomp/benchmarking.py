@@ -127,7 +127,7 @@ def benchmark(
         first = _file(original, Path(folder, "original.onnx"))
         second = _file(result, Path(folder, "result.onnx"))
         trial = _Trial((first, second, first), provider, threads, time.perf_counter() + seconds)
-        blocks = trial.blocks(feeds, pairs, progress)
+        blocks = trial.blocks(feeds, pairs, progress=progress)
         load_ratio = trial.load_ratio()
         memory = PeakMemory(
             original=peak_memory(first, feeds[0], provider, threads),
@@ -178,11 +178,7 @@ def time_ratio(
         first = _file(original, Path(folder, "original.onnx"))
         second = _file(result, Path(folder, "result.onnx"))
         trial = _Trial((first, second), provider, threads, until)
-        session = open_session(first, provider, threads)
-        started = time.perf_counter()
-        session.run(feeds[0])
-        is_slow = time.perf_counter() - started > _SLOW_SECONDS
-        blocks = trial.blocks(feeds, _FEW_PAIRS if is_slow else _LEAST_PAIRS, None)
+        blocks = trial.blocks(feeds, _LEAST_PAIRS, slow_pairs=_FEW_PAIRS)
     clock: Clock = "cpu" if provider == "cpu" and threads == 1 else "wall"
     return interval_of(_ratios(blocks, 1, clock))
 
@@ -214,12 +210,23 @@ class _Trial:
         return time.perf_counter() > self.until
 
     def blocks(
-        self, feeds: Sequence[Feed], pairs: int, progress: Callable[[float], None] | None
+        self,
+        feeds: Sequence[Feed],
+        pairs: int,
+        *,
+        slow_pairs: int | None = None,
+        progress: Callable[[float], None] | None = None,
     ) -> list[list[_Round]]:
         """Return the times of all in every round, a block for each time that they were loaded.
 
         Where a session's weights come to lie in memory makes it some percent faster or slower for
         as long as it lives. So all are loaded anew, in every order that there is.
+
+        Args:
+            feeds: What all are fed, one in each block.
+            pairs: Rounds.
+            slow_pairs: Rounds where one takes long; as many if not given.
+            progress: Called with the share that is done.
         """
         shuffle = Random(_SEED).shuffle  # noqa: S311  # an order, not a secret
         blocks: list[list[_Round]] = []
@@ -232,6 +239,8 @@ class _Trial:
             for times in self._block(orders[place % len(orders)], feed, shuffle):
                 block.append(times)
                 done += 1
+                if slow_pairs is not None and times[0].wall > _SLOW_SECONDS:
+                    pairs = slow_pairs
                 if progress is not None:
                     progress(done / pairs)
                 if done >= (_FEWEST_PAIRS if self.is_over else pairs * (place + 1) // _BLOCKS):

@@ -13,8 +13,8 @@ from onnxcomp.errors import ModelError, OnnxcompError
 from onnxcomp.runtime.comparison import OutputComparison, OutputSums, worst_snr_db
 from onnxcomp.runtime.dtypes import is_float
 from onnxcomp.runtime.evaluation import Metric, evaluate, load_evaluator
-from onnxcomp.runtime.ports import check_outputs
-from onnxcomp.runtime.samples import Samples
+from onnxcomp.runtime.ports import Port, check_outputs
+from onnxcomp.runtime.samples import Feed, Samples
 from onnxcomp.runtime.sessions import Session, open_session
 from onnxcomp.runtime.values import Array
 
@@ -27,7 +27,9 @@ __all__ = [
     "validate",
 ]
 
-_OPTIMISER_FEEDS = 4
+OPTIMISER_FEEDS = 4
+"""Feeds on which a model is run without optimisation, too."""
+
 _NAMED = 8
 _NOISE = 1e-3
 _NOISE_FACTOR = 4.0
@@ -198,21 +200,30 @@ def _validate_on(
     advance: Callable[[float], None],
 ) -> Validation:
     first = open_session(original, provider, threads, label=_label(original, "the original"))
-    expected = [first.run(feed) for feed in islice(samples.batched(1), _OPTIMISER_FEEDS)]
-    own, _ = _optimiser_differences(original, first, samples, threads, expected)
+    one_by_one = samples.batched(1)
+    feeds = list(islice(one_by_one, OPTIMISER_FEEDS))
+    expected = [first.run(feed) for feed in feeds]
+    own, _ = _optimiser_differences(
+        original, first.outputs, threads, feeds, optimised=expected, expected=expected
+    )
     comparisons: tuple[OutputComparison, ...] = ()
     not_finite: tuple[int, ...] = ()
     failure = changed = share = None
     try:
         second = open_session(other, provider, threads, label=_label(other, "the result"))
         _check_ports(first, second)
+        found = [second.run(feed) for feed in feeds]
     except OnnxcompError as error:
         failure = str(error)
     else:
-        comparisons, not_finite, failure = _compare(first, second, samples, advance)
-        del first
+        known = list(zip(expected, found, strict=True)) if one_by_one == samples else []
+        comparisons, not_finite, failure = _compare(first, second, samples, known, advance)
+        ports = second.outputs
+        del first, second
         if failure is None and own is not None:
-            changed, share = _optimiser_differences(other, second, samples, threads, expected)
+            changed, share = _optimiser_differences(
+                other, ports, threads, feeds, optimised=found, expected=expected
+            )
             changed = inf if changed is None else changed
     advance(1.0)
     return Validation(
@@ -229,9 +240,20 @@ def _validate_on(
 
 
 def _compare(
-    first: Session, second: Session, samples: Samples, advance: Callable[[float], None]
+    first: Session,
+    second: Session,
+    samples: Samples,
+    known: Sequence[tuple[Mapping[str, Array], Mapping[str, Array]]],
+    advance: Callable[[float], None],
 ) -> tuple[tuple[OutputComparison, ...], tuple[int, ...], str | None]:
     """Run both on every feed; an error of the second ends it and is returned as text.
+
+    Args:
+        first: The original.
+        second: The result.
+        samples: What both are fed.
+        known: What both gave for the first few feeds.
+        advance: Called with the share that is done.
 
     Returns:
         The comparisons, and the numbers of the samples on which the first is not finite.
@@ -240,9 +262,9 @@ def _compare(
     names = [port.name for port in first.outputs]
     not_finite: list[int] = []
     for place, feed in enumerate(samples):
-        expected = first.run(feed)
+        expected, got = known[place] if place < len(known) else (first.run(feed), None)
         try:
-            got = second.run(feed, names)
+            got = second.run(feed, names) if got is None else got
         except OnnxcompError as error:
             return (), (), str(error)
         for one in sums:
@@ -266,29 +288,32 @@ def _not_finite(outputs: Iterable[Array], numbers: Sequence[int]) -> list[int]:
 
 def _optimiser_differences(
     model: bytes | Path,
-    optimised: Session,
-    samples: Samples,
+    outputs: Sequence[Port],
     threads: int,
+    feeds: Sequence[Feed],
+    *,
+    optimised: Sequence[Mapping[str, Array]],
     expected: Sequence[Mapping[str, Array]],
 ) -> tuple[float | None, float | None]:
-    """Return how far a model without optimisation is from its session, and the rounding share.
+    """Return how far a model without optimisation is from itself with, and the rounding share.
 
     The first few feeds are enough: which nodes are fused does not depend on the data. Both are
     None where it does not run without optimisation.
 
     Args:
         model: The model.
-        optimised: A session of it.
-        samples: What it is fed.
+        outputs: Its outputs.
         threads: Threads of one run.
-        expected: What the original gives for the first few feeds.
+        feeds: What it is fed.
+        optimised: What it gives for each with optimisation.
+        expected: What the original gives.
     """
-    own = [OutputSums.of(port) for port in optimised.outputs]
+    own = [OutputSums.of(port) for port in outputs]
     shares: list[list[float]] = [[] for _ in own]
     try:
         plain = open_session(model, "cpu", threads, optimize=False)
-        for feed, wanted in zip(samples.batched(1), expected, strict=False):
-            found, others = plain.run(feed), optimised.run(feed)
+        for feed, others, wanted in zip(feeds, optimised, expected, strict=True):
+            found = plain.run(feed)
             for sums, rounding in zip(own, shares, strict=True):
                 sums.add(found[sums.name], others[sums.name])
                 if sums.is_float and sums.name in wanted:

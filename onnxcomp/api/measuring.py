@@ -60,6 +60,8 @@ def origin_of(
         calibration, samples = samples.parted(HELD_OUT)
     if settings.calibration is not None and calibration is not None:
         calibration = calibration.spread(settings.calibration)
+    if settings.compared is not None and samples is not None:
+        samples = samples.spread(settings.compared)
     origin = Origin(
         model=runnable,
         is_valid=complaint(runnable) is None,

@@ -67,6 +67,14 @@ class Settings(Options):
         bool,
         Field(description="Keep one sample of five from the passes, and compare on those alone."),
     ] = False
+    compared: Annotated[
+        int | None,
+        Field(
+            ge=1,
+            description="Compare outputs on so many of the samples at most, evenly spread; all if "
+            "not given, in a search as many as a quarter of its time is enough for.",
+        ),
+    ] = None
     bench: Annotated[bool, Field(description="Time the result against the original.")] = True
     bench_seconds: Annotated[
         float | None,

@@ -89,6 +89,7 @@ def take_step(
         PassError: The pass failed.
     """
     started = perf_counter()
+    bench.forget()
     copied = copy_model(model)
     decided: list[Pass] = []
     told = replace(

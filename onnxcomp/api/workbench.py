@@ -25,6 +25,7 @@ class Workbench:
         """Make the folder."""
         self._folder = TemporaryDirectory(prefix="onnxcomp-")
         self._count = 0
+        self._last: tuple[Model, bytes | Path] | None = None
         return self
 
     def __exit__(
@@ -34,10 +35,25 @@ class Workbench:
         traceback: TracebackType | None,
     ) -> None:
         """Remove the folder."""
+        self.forget()
         self._folder.cleanup()
 
     def runnable(self, model: Model) -> bytes | Path:
-        """Return a model so that a session can be opened from it."""
+        """Return a model so that a session can be opened from it; the last is not written again.
+
+        Args:
+            model: It is not changed as long as it is the last.
+        """
+        if self._last is None or self._last[0] is not model:
+            self.forget()
+            self._last = (model, self._written(model))
+        return self._last[1]
+
+    def forget(self) -> None:
+        """Let go of the last model, which may take as much memory as its file."""
+        self._last = None
+
+    def _written(self, model: Model) -> bytes | Path:
         if not model.is_external:
             return model_bytes(model)
         self._count += 1

@@ -40,6 +40,7 @@ SEARCHED = (
     "min_snr",
     "samples",
     "calibration",
+    "compared",
     "provider",
     "threads",
     "seed",

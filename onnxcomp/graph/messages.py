@@ -29,15 +29,17 @@ def copy_without(message: MessageKind, skipped: Collection[str]) -> MessageKind:
     Fields that this version of ONNX does not know are copied too.
     """
     copied: MessageKind = type(message)()
-    for field, value in message.ListFields():
-        if field.name in skipped:
+    for field in message.DESCRIPTOR.fields:
+        name = field.name
+        if name in skipped:
             continue
-        if isinstance(value, Message):
-            getattr(copied, field.name).CopyFrom(value)
-        elif hasattr(value, "MergeFrom"):
-            getattr(copied, field.name).MergeFrom(value)
-        else:
-            setattr(copied, field.name, value)
+        value = getattr(message, name)
+        if hasattr(value, "MergeFrom") and not isinstance(value, Message):
+            getattr(copied, name).MergeFrom(value)
+        elif message.HasField(name) and isinstance(value, Message):
+            getattr(copied, name).CopyFrom(value)
+        elif message.HasField(name):
+            setattr(copied, name, value)
     unknown = UnknownFieldSet(message)
     if len(unknown):
         copied.MergeFromString(_encoded(unknown))

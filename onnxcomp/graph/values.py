@@ -6,6 +6,7 @@ differ in where the bytes are. None of them is ever changed in place: arrays com
 
 from __future__ import annotations
 
+from functools import cached_property
 from math import prod
 from typing import TYPE_CHECKING, Any, TypeGuard
 
@@ -51,9 +52,9 @@ class TensorValues(LazyValues):  # type: ignore[misc]
                 )
             self.external = data[:needed]
 
-    @property
+    @cached_property
     def nbytes(self) -> int:
-        """Bytes of the stored elements."""
+        """Bytes of the stored elements; to look at a tensor's data is to copy it, so only once."""
         if self.external is not None:
             return len(self.external)
         return len(self.tensor.raw_data) or packed_bytes(self.tensor.data_type, self.shape)

@@ -30,6 +30,7 @@ from onnxcomp.graph.values import (
     flat_bytes,
     packed_bytes,
 )
+from onnxcomp.stores.expression import framed_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -67,12 +68,12 @@ def count_bytes(model: Model) -> int:
 
     def count(header: onnx.TensorProto, size: int, _load: Load) -> None:
         nonlocal counted
-        counted += size
-        # Stands for the length prefix and the location, which differ little.
-        header.raw_data = b""
+        bare = header.ByteSize()
+        counted += framed_bytes(bare + framed_bytes(size)) - framed_bytes(bare)
 
-    size: int = write_model(model, offload=count).ByteSize()
-    return size + counted
+    proto = write_model(model, offload=count)
+    size, graph = proto.ByteSize(), proto.graph.ByteSize()
+    return int(size + framed_bytes(graph + counted) - framed_bytes(graph))
 
 
 class _Writer:
@@ -210,10 +211,10 @@ class _Writer:
 
     def _tensor(self, constant: gs.Constant) -> onnx.TensorProto:
         held = constant._values  # noqa: SLF001
-        if isinstance(held, TensorValues) and held.external is not None and not self._refer:
-            header = copy_without(held.tensor, {"external_data", "data_location"})
+        if isinstance(held, TensorValues) and self._is_moved(held):
+            header = copy_without(held.tensor, {"external_data", "data_location", "raw_data"})
             header.name = constant.name
-            return self._placed(header, len(held.external), partial(flat_bytes, held.external))
+            return self._placed(header, held.nbytes, held.packed)
         if isinstance(held, LazyValues) and not isinstance(held, StoredValues):
             proto = onnx.TensorProto()
             proto.CopyFrom(held.tensor)
@@ -225,6 +226,12 @@ class _Writer:
         shape = tuple(constant.shape)
         header = onnx.TensorProto(name=constant.name, data_type=data_type, dims=shape)
         return self._placed(header, packed_bytes(data_type, shape), partial(bytes_of, constant))
+
+    def _is_moved(self, held: TensorValues) -> bool:
+        """Tell whether a tensor's data goes elsewhere than it lies, or is not to be copied."""
+        if held.external is not None:
+            return not self._refer
+        return self._offload is not None and held.tensor.HasField("raw_data")
 
     def _placed(self, header: onnx.TensorProto, size: int, load: Load) -> onnx.TensorProto:
         if self._offload is not None and size >= SMALLEST_EXTERNAL:

@@ -40,12 +40,17 @@ class FileRecord(Record):
     sha256: str
 
 
+def _compressor() -> zstandard.ZstdCompressor:
+    """Return what compresses on all cores: with whatever number of threads, the same bytes."""
+    return zstandard.ZstdCompressor(level=ZSTD_LEVEL, threads=-1)
+
+
 def record_of_data(data: bytes) -> FileRecord:
     """Measure a model in memory."""
     return FileRecord(
         path=None,
         bytes=len(data),
-        zstd_bytes=len(zstandard.ZstdCompressor(level=ZSTD_LEVEL).compress(data)),
+        zstd_bytes=len(_compressor().compress(data)),
         sha256=hashlib.sha256(data).hexdigest(),
     )
 
@@ -55,7 +60,7 @@ def record_of_files(paths: Sequence[Path]) -> FileRecord:
     digest = hashlib.sha256()
     compressed = 0
     for path in paths:
-        compressor = zstandard.ZstdCompressor(level=ZSTD_LEVEL).compressobj()
+        compressor = _compressor().compressobj(size=path.stat().st_size)
         with path.open("rb") as file:
             while chunk := file.read(1 << 22):
                 digest.update(chunk)

@@ -127,6 +127,8 @@ def _tell(task: Task, listener: Listener) -> None:
         return
     floor = floor_in_words(task.settings, task.limits, task.metric, task.floors)
     listener.noted(f"judged by: {floor}")
+    if task.limited is not None:
+        listener.noted(task.limited)
 
 
 def _is_cut_short(

@@ -12,6 +12,7 @@ from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory, mkdtemp
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,10 +25,10 @@ from onnxcomp.pipeline import available_presets, read_recipe
 from onnxcomp.report import environment, record_of_files
 from onnxcomp.runtime import open_session, samples_for
 from onnxcomp.search.labels import Accuracy, read_labels
-from onnxcomp.search.outputs import output_floors
+from onnxcomp.search.outputs import LOOKED_AT, output_floors
 from onnxcomp.search.shelf import MODEL, Shelf, digest, move_to, user_cache
 from onnxcomp.search.spaces import Space
-from onnxcomp.validation import evaluate, load_evaluator
+from onnxcomp.validation import OPTIMISER_FEEDS, evaluate, load_evaluator
 
 if TYPE_CHECKING:
     from onnxcomp.api import Limits, OutputFloor, Settings
@@ -51,6 +52,13 @@ CALIBRATION = 64
 """Samples that passes see unless told otherwise: a search has no time for many."""
 
 
+COMPARED_SHARE = 0.25
+"""The most of a search's time that comparing one result with the original may take."""
+
+FEWEST_COMPARED = 2
+"""Feeds that results are compared on, however short the time is."""
+
+
 @dataclass(frozen=True)
 class Task:
     """What a search works on.
@@ -63,6 +71,7 @@ class Task:
         settings: How results are checked, and the floor.
         floors: What single outputs must not miss, where no floor is asked for.
         shelf: What is finished.
+        limited: Why results are compared on a part of the samples, in one line; None where not.
     """
 
     model: Path
@@ -72,6 +81,7 @@ class Task:
     settings: Settings
     floors: tuple[OutputFloor, ...]
     shelf: Shelf
+    limited: str | None = None
 
     @property
     def unchecked(self) -> str | None:
@@ -102,7 +112,7 @@ def prepared(model: Any, data: Any, aim: Aim, settings: Settings, limits: Limits
     if aim.target is not None and data is None and settings.evaluate is None:
         raise OptionError(f"target = {aim.target!r} needs data: {UNCHECKED}")
     settings = _with_floor(settings, is_held_out=data_file is not None)
-    floors = _floors(settings, model_file, data_file)
+    floors, settings, limited = _first_run(settings, model_file, data_file, aim.minutes)
     shelf = Shelf.at(cache / _name(model_file, data_file, settings, floors, aim.labels))
     return Task(
         model=model_file,
@@ -112,6 +122,7 @@ def prepared(model: Any, data: Any, aim: Aim, settings: Settings, limits: Limits
         settings=settings,
         floors=floors,
         shelf=shelf,
+        limited=limited,
     )
 
 
@@ -226,16 +237,51 @@ def _check_evaluator(evaluator: Any) -> None:
         raise OptionError(remedy) from error
 
 
-def _floors(settings: Settings, model: Path, data: Path | None) -> tuple[OutputFloor, ...]:
-    """Return floors of outputs where no other is asked for; the original runs for the first time.
+def _first_run(
+    settings: Settings, model: Path, data: Path | None, minutes: float
+) -> tuple[tuple[OutputFloor, ...], Settings, str | None]:
+    """Run the original for the first time.
+
+    Returns:
+        Floors of outputs where no other is asked for, the settings with as many samples to compare
+        on as there is time for, and why these are not all, if they are not.
 
     Raises:
         DataError: The samples do not fit, or are too few.
     """
     session = open_session(model, settings.provider[0], settings.threads)
     samples = samples_for(session, data, settings.samples, settings.seed)
-    floors = output_floors(session, samples if data is None else samples.parted(HELD_OUT)[1])
-    return floors if settings.max_drop is None and settings.min_snr is None else ()
+    if data is not None:
+        _, samples = samples.parted(HELD_OUT)
+    started = monotonic()
+    floors = output_floors(session, samples)
+    feeds = samples.count // samples.least
+    seconds = (monotonic() - started) / min(LOOKED_AT, feeds)
+    if settings.max_drop is not None or settings.min_snr is not None:
+        floors = ()
+    count = samples.least * fitting(feeds, seconds, COMPARED_SHARE * 60 * minutes)
+    if settings.compared is not None or count == samples.count:
+        return floors, settings, None
+    limited = (
+        f"outputs are compared on {count} of the {samples.count} samples that no pass sees, which "
+        "is what there is time for; give more --minutes, or --compared"
+    )
+    return floors, settings.model_copy(update={"compared": count}), limited
+
+
+def fitting(count: int, seconds: float, most: float) -> int:
+    """Return on how many feeds two models can be compared in some time: all, a half, a quarter...
+
+    Args:
+        count: Feeds that there are.
+        seconds: What one run of one model takes.
+        most: Seconds for all.
+    """
+    while count > FEWEST_COMPARED:
+        if 2 * (count + min(count, OPTIMISER_FEEDS)) * seconds <= most:
+            break
+        count = -(-count // 2)
+    return count
 
 
 def _name(

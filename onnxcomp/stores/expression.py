@@ -184,14 +184,14 @@ def _own_bytes(expression: Expression) -> int:
         header = onnx.TensorProto(
             name=TYPICAL_NAME, data_type=expression.data_type, dims=expression.shape
         )
-        return _framed(header.ByteSize() + _framed(expression.data.nbytes))
+        return framed_bytes(header.ByteSize() + framed_bytes(expression.data.nbytes))
     if isinstance(expression, Indices):
         return 0
     node = expression.to_proto([TYPICAL_NAME] * len(expression.inputs), TYPICAL_NAME)
-    return _framed(node.ByteSize())
+    return framed_bytes(node.ByteSize())
 
 
-def _framed(size: int) -> int:
+def framed_bytes(size: int) -> int:
     """Bytes of a length-delimited protobuf field that holds ``size`` bytes."""
     return 1 + max(1, (size.bit_length() + 6) // 7) + size
 

@@ -251,6 +251,24 @@ def test_a_store_is_decoded_once_to_save_it(tmp_path, monkeypatch):
     assert model_bytes(model) == before
 
 
+@pytest.mark.parametrize("size", [1, 30, 32, 255, 256, 4096, 1 << 19])
+def test_bytes_are_counted_to_the_byte(size):
+    model = load_model(plain(size=size))
+    assert count_bytes(model) == len(model_bytes(model))
+
+
+def test_weights_of_the_message_go_to_the_data_file_of_the_others(tmp_path):
+    path = external(tmp_path)
+    proto = onnx.load(path, load_external_data=False)
+    proto.graph.initializer.append(nh.from_array(np.ones(512, np.float32), "v"))
+    proto.graph.node.append(h.make_node("Add", ["y", "v"], ["z"]))
+    proto.graph.output[0].name = "z"
+    onnx.save_model(proto, path)
+    written = save_model(load_model(path), path)
+    assert len(written[0].read_bytes()) < 512 * 4
+    assert output(path) == 1.5
+
+
 def changed(model):
     other = copy_model(model)
     other.constants[0].values = np.full(512, 2.5, np.float32)

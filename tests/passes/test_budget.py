@@ -128,7 +128,7 @@ def unequal(sensitive):
 @pytest.mark.parametrize(("sensitive", "other"), ["wv", "vw"])
 def test_bits_go_where_they_matter(sensitive, other):
     feeds = feeds_for("x", 4, 40, count=6)
-    found = verdicts_of(unequal(sensitive), feeds, max_bytes=6800)
+    found = verdicts_of(unequal(sensitive), feeds, max_bytes=6850)
     assert bits(found[sensitive]) > bits(found[other])
 
 

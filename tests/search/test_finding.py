@@ -20,7 +20,7 @@ from onnxcomp.intervals import Interval
 from onnxcomp.pipeline import parse_recipe, read_recipe
 from onnxcomp.report import pipeline_in_words
 from onnxcomp.report.sentences import what_was_done
-from onnxcomp.search import Aim, Listener, search_front, search_pipeline, shelf
+from onnxcomp.search import Aim, Listener, preparing, search_front, search_pipeline, shelf
 
 SNR = Settings(min_snr=14)
 
@@ -62,6 +62,34 @@ def test_a_second_search_tries_nothing_twice(task, aim, found, here):
     assert here.tried == before
     assert again.path == found.path
     assert again.report.search == found.report.search
+
+
+@pytest.mark.parametrize(
+    ("count", "seconds", "fits"),
+    [(11, 0.01, 11), (11, 0.5, 11), (11, 0.6, 6), (11, 1.0, 3), (11, 9.0, 2), (1, 9.0, 1)],
+)
+def test_results_are_compared_on_as_many_samples_as_there_is_time_for(count, seconds, fits):
+    assert preparing.fitting(count, seconds, 15.0) == fits
+
+
+def test_a_search_with_little_time_says_on_how_many_samples_it_compares(
+    task, here, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(preparing, "COMPARED_SHARE", 0.0)
+    own = Aim(target=str(task.target), cache=str(tmp_path), minutes=5)
+    noted: list[str] = []
+    given = {"data": task.data, "aim": own, "executor": here}
+    found = search_pipeline(
+        task.model, settings=SNR, listener=Listener(noted=noted.append), **given
+    )
+    assert found.report.validation[0].samples == 2
+    assert noted[1].startswith("outputs are compared on 2 of the 8 samples that no pass sees")
+    asked = SNR.model_copy(update={"compared": 5})
+    again = search_pipeline(
+        task.model, settings=asked, listener=Listener(noted=noted.append), **given
+    )
+    assert again.report.validation[0].samples == 5
+    assert len(noted) == 3
 
 
 def test_models_and_samples_in_memory(task, aim, here, models, found):
@@ -268,7 +296,7 @@ def test_the_first_answer_comes_whatever_the_time(task, here, tmp_path):
     assert pipeline_in_words(trial.recipe) == ", ".join(SAFE)
     assert found.report.size_ratio > 2
     assert found.report.unchecked is None
-    assert said == [f"judged by: {found.report.search.floor}"]
+    assert said[0] == f"judged by: {found.report.search.floor}"
     assert found.report.search.floor.startswith("at least 0.99 of the rows of 'y' agree, with")
 
 
