@@ -23,7 +23,7 @@ from typing import NamedTuple
 from evaluating import Judge, Row, is_safe, judging_parser, results_folder, tabulate
 
 from onnxcomp import OnnxcompError, Pass, Report, Settings, Verdict, compress
-from passes import Cluster, Simplify
+from onnxcomp.passes import Cluster, Simplify
 
 COLUMNS = (
     "form", "bits", "average_bits", "bytes", "size_ratio", "metric", "drop", "low", "high",

@@ -30,8 +30,8 @@ from onnxcomp import load_model
 from onnxcomp.runtime import open_session, read_samples
 from onnxcomp.runtime.memory import own_peak
 from onnxcomp.statistics import Range, RangeWatch, layers, walk
-from passes.quantize.profiles import PROFILES
-from passes.quantize.selecting import full_plan
+from onnxcomp_passes.quantize.profiles import PROFILES
+from onnxcomp_passes.quantize.selecting import full_plan
 
 
 class Cost(NamedTuple):

@@ -39,8 +39,8 @@ from onnxcomp import OnnxcompError, load_model
 from onnxcomp.graph import Constant, Model, model_bytes
 from onnxcomp.runtime import Feed, open_session, synthetic_samples
 from onnxcomp.testing import random_feeds, random_model
-from passes.prune_channels import Group, find_groups, remove
-from passes.prune_channels.shapes import measure
+from onnxcomp_passes.prune_channels import Group, find_groups, remove
+from onnxcomp_passes.prune_channels.shapes import measure
 
 SMALLEST_RANGE = 1e-3
 """Of an output; what is all but zero is noise, however large a share of it."""

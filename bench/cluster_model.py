@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from onnxcomp import Report, Settings, compress
-from passes import Cluster
+from onnxcomp.passes import Cluster
 
 
 def measure(arguments: argparse.Namespace, bits: int, granularity: str) -> tuple[Report, bool]:

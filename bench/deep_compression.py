@@ -25,8 +25,8 @@ from rich.console import Console
 from rich.table import Table
 
 from onnxcomp import Settings, compress
+from onnxcomp.passes import Cluster, Prune
 from onnxcomp.runtime import open_session
-from passes import Cluster, Prune
 
 GOALS = {"lenet_300_100": 12.0, "lenet_5": 15.0}
 SHARES = (0.7, 0.75, 0.8, 0.85, 0.9, 0.925, 0.95)

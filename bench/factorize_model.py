@@ -33,7 +33,7 @@ from evaluating import (
 
 from onnxcomp import OnnxcompError, Pass, Report, Settings, compress
 from onnxcomp.api import recipe_of
-from passes import Cluster, Factorize, Quantize, Simplify
+from onnxcomp.passes import Cluster, Factorize, Quantize, Simplify
 
 COLUMNS = (
     "form", "keep", "bytes", "size_ratio", "metric", "drop", "low", "high", "snr_db", "task_snr",

@@ -25,8 +25,8 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
-from passes.cluster import kmeans
-from passes.cluster.histogram import Histogram
+from onnxcomp_passes.cluster import kmeans
+from onnxcomp_passes.cluster.histogram import Histogram
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -116,7 +116,7 @@ def measured(work: str, model: str, target: str) -> dict[str, Any]:
 
     else:
         from onnxcomp import Settings, compress  # noqa: PLC0415
-        from passes import Cluster  # noqa: PLC0415
+        from onnxcomp.passes import Cluster  # noqa: PLC0415
 
         def act() -> None:
             settings = Settings.model_validate({"validate": False, "bench": False})

@@ -29,9 +29,9 @@ from evaluating import (
 )
 
 from onnxcomp import OnnxcompError, Pass, Settings, compress, load_model
-from passes import PruneChannels, Simplify
-from passes.prune_channels import shapes
-from passes.prune_channels.macs import work_of
+from onnxcomp.passes import PruneChannels, Simplify
+from onnxcomp_passes.prune_channels import shapes
+from onnxcomp_passes.prune_channels.macs import work_of
 
 FORMS = {
     "ours": {},

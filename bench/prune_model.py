@@ -26,7 +26,7 @@ from evaluating import Judge, Row, is_safe, judging_parser, results_folder, tabu
 
 from onnxcomp import OnnxcompError, Pass, Report, Settings, compress
 from onnxcomp.graph import load_model, weights
-from passes import Cluster, Prune, Simplify
+from onnxcomp.passes import Cluster, Prune, Simplify
 
 COLUMNS = (
     "form", "zeros_asked", "bits", "zeros", "matmul_ratio", "bytes", "size_ratio", "zstd_ratio",

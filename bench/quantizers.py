@@ -19,9 +19,9 @@ from onnxruntime import quantization as ort
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from onnxcomp import Settings, compress
+from onnxcomp.passes import Quantize, Simplify
 from onnxcomp.runtime import open_session, read_samples
 from onnxcomp.runtime.memory import own_peak
-from passes import Quantize, Simplify
 
 PER_CHANNEL_OPSET = 13
 """Before it DequantizeLinear has no axis, and ONNX Runtime writes one all the same."""

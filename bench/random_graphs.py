@@ -38,10 +38,10 @@ from evaluating import Row, finite
 
 from onnxcomp import Context, OnnxcompError, load_model
 from onnxcomp.graph import model_bytes
+from onnxcomp.passes import Quantize, Simplify
 from onnxcomp.runtime import Array, Feed, open_session, read_samples
 from onnxcomp.runtime.comparison import OutputSums
 from onnxcomp.testing import random_feeds, random_model
-from passes import Quantize, Simplify
 
 FEEDS = 8
 SMALLEST_RANGE = 1e-3

@@ -27,9 +27,9 @@ import onnxruntime
 from backend_models import Case, cases, forms
 
 from onnxcomp.graph import load_model, model_bytes
+from onnxcomp.passes import Simplify
 from onnxcomp.pipeline import Context
 from onnxcomp.runtime import open_session, synthetic_samples
-from passes import Simplify
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -2,10 +2,10 @@
 
 import pytest
 
+from onnxcomp.passes import Cluster, Factorize, Prune, PruneChannels, Quantize
 from onnxcomp.pipeline import available_passes
 from onnxcomp.testing import checks, small_models
 from onnxcomp.testing.process_checks import check_threads_of
-from passes import Cluster, Factorize, Prune, PruneChannels, Quantize
 
 # What some take by default is decided by timing, so that two runs need not give the same bytes;
 # how far auto prunes one weight, by all others, so that to exclude one may change another.

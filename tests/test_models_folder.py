@@ -9,8 +9,8 @@ import onnx
 import pytest
 
 from onnxcomp import Settings, compress
+from onnxcomp.passes import Cluster
 from onnxcomp.runtime import open_session
-from passes import Cluster
 
 FOLDER = Path(__file__).parents[1] / "models"
 MODELS = sorted(FOLDER.glob("*.onnx"))

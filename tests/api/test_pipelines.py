@@ -9,8 +9,8 @@ import pytest
 
 from onnxcomp import compare, compress, load_model, weights
 from onnxcomp.errors import ModelError
+from onnxcomp.passes import Cluster, Expand
 from onnxcomp.pipeline import parse_recipe, recipe
-from passes import Cluster, Expand
 
 
 @pytest.fixture

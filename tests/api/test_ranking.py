@@ -10,8 +10,8 @@ import pytest
 from onnxcomp import Pass, Stage, load_model, sensitivity
 from onnxcomp.errors import DataError, ModelError, OptionError, PassError
 from onnxcomp.graph import model_bytes
+from onnxcomp.passes import Cluster, Expand
 from onnxcomp.testing.small_model import parsed
-from passes import Cluster, Expand
 
 CULPRIT = "layers[1].w*"
 DATA = {"x": np.random.default_rng(1).standard_normal((60, 32), np.float32)}

@@ -7,7 +7,7 @@ import pytest
 from onnxcomp import Settings, compress, load_model
 from onnxcomp.errors import DataError, FloorError, OnnxcompError, OptionError, PassError
 from onnxcomp.graph import model_bytes
-from passes import Cluster
+from onnxcomp.passes import Cluster
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ import pytest
 
 from onnxcomp import Settings, compress, load_model
 from onnxcomp.errors import ModelError
+from onnxcomp.passes import Cluster
 from onnxcomp.runtime import open_session
-from passes import Cluster
 
 QUICK = Settings(bench=False, validate=False)
 

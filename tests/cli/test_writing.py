@@ -7,8 +7,8 @@ import onnx
 import pytest
 
 from onnxcomp import Verdict, compress
+from onnxcomp.passes import Cluster
 from onnxcomp.runtime import open_session
-from passes import Cluster
 
 QUICK = ("--no-bench", "--quiet")
 

@@ -7,7 +7,7 @@ from onnx import numpy_helper
 
 from onnxcomp import load_model
 from onnxcomp.graph import model_proto
-from passes.prune_channels import find_groups, remove
+from onnxcomp_passes.prune_channels import find_groups, remove
 
 
 def built(text, opset=17, inputs="float[2, 4, 6, 6] x", outputs="float[] y", **tensors):

@@ -6,7 +6,7 @@ from quantizing import feeds_of, numbers, weight
 
 from onnxcomp import Context, load_model
 from onnxcomp.graph import model_bytes
-from passes import Factorize
+from onnxcomp.passes import Factorize
 
 
 def factorized(proto, context=None, **options):

@@ -8,10 +8,10 @@ import onnxruntime
 
 from onnxcomp import Context, load_model
 from onnxcomp.graph import model_bytes
+from onnxcomp.passes import Quantize
 from onnxcomp.runtime import open_session, read_samples
 from onnxcomp.runtime.comparison import OutputSums, worst_snr_db
 from onnxcomp.testing.small_model import add_weights
-from passes import Quantize
 
 FATAL = 4
 

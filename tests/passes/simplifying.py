@@ -6,8 +6,8 @@ from onnx import numpy_helper
 
 from onnxcomp import Context, load_model
 from onnxcomp.graph import model_proto
+from onnxcomp.passes import Simplify
 from onnxcomp.runtime import open_session
-from passes import Simplify
 
 HEADER = '<ir_version: 8, opset_import: ["" : {opset}]>'
 NORMALISE = "BatchNormalization <epsilon = 0.01> ({}, gain, shift, mean, variance)"

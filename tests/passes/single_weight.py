@@ -4,7 +4,7 @@ import numpy as np
 import onnx
 
 from onnxcomp import Context, load_model, weights
-from passes import Cluster
+from onnxcomp.passes import Cluster
 
 RANDOM = np.random.default_rng(0)
 WEIGHT = RANDOM.standard_normal((48, 40), np.float32)

@@ -10,11 +10,11 @@ import pytest
 from onnxcomp import Context, compress, load_model
 from onnxcomp.errors import OptionError
 from onnxcomp.graph import model_bytes, weights
+from onnxcomp.passes import Cluster
 from onnxcomp.pipeline import parse_recipe, recipe
 from onnxcomp.runtime import open_session, read_samples
 from onnxcomp.statistics import observe
 from onnxcomp.testing.small_model import parsed
-from passes import Cluster
 
 HEADER = '<ir_version: 8, opset_import: ["" : 17]>'
 SHORT = (

@@ -7,6 +7,7 @@ import pytest
 
 from onnxcomp import Context, compress, load_model
 from onnxcomp.graph import model_bytes, weights
+from onnxcomp.passes import Cluster
 from onnxcomp.recovery import Feedback
 from onnxcomp.runtime import open_session, read_samples
 from onnxcomp.statistics import (
@@ -20,10 +21,9 @@ from onnxcomp.statistics import (
     relay,
 )
 from onnxcomp.testing.small_model import parsed
-from passes import Cluster
-from passes.cluster.coding import code_tensor, code_vectors
-from passes.cluster.recoding import Grid
-from passes.cluster.refining import refine
+from onnxcomp_passes.cluster.coding import code_tensor, code_vectors
+from onnxcomp_passes.cluster.recoding import Grid
+from onnxcomp_passes.cluster.refining import refine
 
 HOW = (
     r"(nearest codes|error feedback|error feedback after refit)"

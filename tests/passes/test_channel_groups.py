@@ -10,7 +10,7 @@ from onnxcomp.errors import ModelError
 from onnxcomp.graph import Constant, StoreValues, model_proto, weights
 from onnxcomp.stores import Codebook, store_codes
 from onnxcomp.testing import random_feeds, random_model
-from passes.prune_channels import find_groups, remove
+from onnxcomp_passes.prune_channels import find_groups, remove
 
 INT = np.int64
 

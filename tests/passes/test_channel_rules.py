@@ -13,8 +13,8 @@ import pytest
 from channels import built, check_same, feed_of, pruned, run
 
 from onnxcomp import load_model
-from passes.prune_channels import find_groups
-from passes.prune_channels.rules import RULES
+from onnxcomp_passes.prune_channels import find_groups
+from onnxcomp_passes.prune_channels.rules import RULES
 
 BEFORE = "h = Conv(x, w)"
 AFTER = "y = Conv(o, v)"

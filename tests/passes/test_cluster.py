@@ -11,8 +11,8 @@ from single_weight import WEIGHT, clustered, model_of, relative
 from onnxcomp import Context, load_model, weights
 from onnxcomp.errors import OptionError
 from onnxcomp.graph import model_bytes, store_of
+from onnxcomp.passes import Cluster
 from onnxcomp.runtime import open_session
-from passes import Cluster
 
 GROUPS = (
     "cluster: granularity = 'group' has codebooks of its own and width 1; use 'scale' or 'tensor'"

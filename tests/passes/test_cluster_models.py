@@ -10,9 +10,9 @@ import pytest
 
 from onnxcomp import Context, compress, load_model, weights
 from onnxcomp.graph import model_bytes, store_of
+from onnxcomp.passes import Cluster, Expand
 from onnxcomp.runtime import open_session
-from passes import Cluster, Expand
-from passes.cluster import cluster as module
+from onnxcomp_passes.cluster import cluster as module
 
 RANDOM = np.random.default_rng(0)
 WEIGHT = RANDOM.standard_normal((40, 40), np.float32)
@@ -205,7 +205,7 @@ THREADED = """
 import numpy, onnx, hashlib
 from onnxcomp import Context, load_model
 from onnxcomp.graph import model_bytes
-from passes import Cluster
+from onnxcomp.passes import Cluster
 values = numpy.random.default_rng(0).standard_normal((512, 512), numpy.float32)
 text = "lone (float[N, 512] x) => (float[N, 512] y) { y = MatMul(x, w) }"
 proto = onnx.parser.parse_model('<ir_version: 8, opset_import: ["" : 17]> ' + text)

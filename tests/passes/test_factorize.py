@@ -11,9 +11,9 @@ from quantizing import CONVNET, IMAGES, built, context_of, matrix, numbers, run,
 from onnxcomp import Context, compress, load_model
 from onnxcomp.errors import OptionError, ReachError
 from onnxcomp.graph import model_bytes
+from onnxcomp.passes import Cluster, Factorize, Quantize
 from onnxcomp.statistics import observe
-from passes import Cluster, Factorize, Quantize
-from passes.factorize.timing import Stopwatch
+from onnxcomp_passes.factorize.timing import Stopwatch
 
 BODY = """(float[N, 48] x) => (float[N, 40] y) {
     a = MatMul(x, w1)  b = Relu(a)  c = Gemm <transB = 1> (b, w2, c2)  d = Relu(c)

@@ -10,7 +10,7 @@ from test_factorize import DENSE, FEEDS, UNSEEN
 from onnxcomp import Context, Settings, compress, load_model
 from onnxcomp.errors import ModelError, OptionError
 from onnxcomp.graph import model_bytes
-from passes import Cluster, Factorize, Quantize
+from onnxcomp.passes import Cluster, Factorize, Quantize
 
 ROWS = {"x": (16, 24)}
 IMAGES = {"x": (2, 12, 9, 9)}

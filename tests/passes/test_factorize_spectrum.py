@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from passes.factorize.spectrum import MOST_EXACT, Spectrum, balanced, low_rank, tail
+from onnxcomp_passes.factorize.spectrum import MOST_EXACT, Spectrum, balanced, low_rank, tail
 
 SHAPES = [(12, 30), (30, 12), (20, 20), (1, 7), (7, 1)]
 
@@ -57,7 +57,7 @@ def test_random_projection_is_nearly_as_good(is_wide, has_data):
     shape = (40, 90) if is_wide else (90, 40)
     weights = weights_of(shape) @ np.diag(np.geomspace(1, 1e-3, shape[1]))
     second = np.cov(columns_of(shape[1])) + 1e-3 * np.eye(shape[1]) if has_data else None
-    from passes.factorize.spectrum import _projected  # noqa: PLC0415
+    from onnxcomp_passes.factorize.spectrum import _projected  # noqa: PLC0415
 
     left, right = _projected(weights, 8, second)
     assert (left.shape, right.shape) == ((shape[0], 8), (8, shape[1]))

@@ -8,7 +8,7 @@ from quantizing import CONVNET, IMAGES, quantized
 
 from onnxcomp import Context, load_model
 from onnxcomp.graph import model_proto
-from passes import Cluster, Factorize, Prune, PruneChannels, Simplify
+from onnxcomp.passes import Cluster, Factorize, Prune, PruneChannels, Simplify
 
 FOLDER = Path(__file__).parents[1] / "golden"
 

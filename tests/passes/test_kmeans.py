@@ -6,9 +6,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from passes.cluster import kmeans
-from passes.cluster.histogram import DISTINCT_LIMIT, Histogram, Moments, bin_codes, bin_keys
-from passes.cluster.kmeans import assign, cluster_points
+from onnxcomp_passes.cluster import kmeans
+from onnxcomp_passes.cluster.histogram import (
+    DISTINCT_LIMIT,
+    Histogram,
+    Moments,
+    bin_codes,
+    bin_keys,
+)
+from onnxcomp_passes.cluster.kmeans import assign, cluster_points
 
 SIZES = st.lists(st.integers(-40, 40).map(lambda each: each / 4), min_size=1, max_size=9)
 

@@ -7,9 +7,9 @@ from single_weight import model_of
 
 from onnxcomp import Context, load_model, weights
 from onnxcomp.graph import model_bytes, store_of
+from onnxcomp.passes import Cluster, Expand, Prune, Quantize
 from onnxcomp.runtime import open_session, read_samples
 from onnxcomp.stores import SparseStore
-from passes import Cluster, Expand, Prune, Quantize
 
 RANDOM = np.random.default_rng(0)
 WEIGHT = RANDOM.standard_normal((64, 48), np.float32)

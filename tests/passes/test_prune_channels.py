@@ -22,14 +22,14 @@ from quantizing import (
 from onnxcomp import Settings, compress, load_model
 from onnxcomp.errors import OptionError, PassError
 from onnxcomp.graph import copy_model, model_bytes
+from onnxcomp.passes import PruneChannels
 from onnxcomp.pipeline import Context, parse_recipe
 from onnxcomp.recovery import held_out_error
 from onnxcomp.statistics import layers, observe
 from onnxcomp.testing.plain_models import shared_bias
-from passes import PruneChannels
-from passes.prune_channels import find_groups, repairing, timing
-from passes.prune_channels.macs import work_of
-from passes.prune_channels.shapes import measure
+from onnxcomp_passes.prune_channels import find_groups, repairing, timing
+from onnxcomp_passes.prune_channels.macs import work_of
+from onnxcomp_passes.prune_channels.shapes import measure
 
 TWINS = built(
     """(float[N,12] x) => (float[N,5] y) {
@@ -296,14 +296,14 @@ def test_what_stays_whole_shares_its_bias_as_before():
 
 
 def test_a_group_that_is_not_found_again_is_an_error(monkeypatch):
-    monkeypatch.setattr("passes.prune_channels.prune_channels.split", lambda _: [])
+    monkeypatch.setattr("onnxcomp_passes.prune_channels.prune_channels.split", lambda _: [])
     with pytest.raises(PassError, match="channels of 'w2' cannot be cut: they are no group any"):
         pruned(shared_bias().proto, feeds_of(12, x=(8, 16)), ratio=0.5)
 
 
 def test_a_claim_that_the_file_does_not_bear_out_is_undone(monkeypatch):
     proto = encoder(width=64)
-    monkeypatch.setattr("passes.prune_channels.prune_channels.cut", lambda *_: None)
+    monkeypatch.setattr("onnxcomp_passes.prune_channels.prune_channels.cut", lambda *_: None)
     (step,) = compress(
         proto, [PruneChannels(ratio=0.5)], settings=Settings(bench=False)
     ).report.steps

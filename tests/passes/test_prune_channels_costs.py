@@ -7,12 +7,12 @@ from hypothesis import strategies as st
 
 from onnxcomp.recovery import Problem
 from onnxcomp.statistics import Moments
-from passes.prune_channels.allocating import (
+from onnxcomp_passes.prune_channels.allocating import (
     cheapest_within,
     uniform,
     uniform_within,
 )
-from passes.prune_channels.costs import (
+from onnxcomp_passes.prune_channels.costs import (
     Fixed,
     SecondOrder,
     activation,

@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from onnxcomp.recovery import damp, refit_on_support, support_of
-from passes.prune.alternating import alternating_mask
-from passes.prune.masks import Pattern
-from passes.prune.scoring import Sweep, input_scores, magnitude_scores
+from onnxcomp_passes.prune.alternating import alternating_mask
+from onnxcomp_passes.prune.masks import Pattern
+from onnxcomp_passes.prune.scoring import Sweep, input_scores, magnitude_scores
 
 SHAPES = st.tuples(st.integers(1, 3), st.integers(1, 9), st.integers(1, 20))
 

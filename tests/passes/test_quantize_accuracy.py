@@ -18,7 +18,7 @@ from quantizing import (
 )
 
 from onnxcomp.errors import OptionError
-from passes import Quantize
+from onnxcomp.passes import Quantize
 
 INTEGERS = "int8, computed with integers"
 HOW = r"(nearest codes|error feedback|error feedback after refit)(, mean corrected)?"

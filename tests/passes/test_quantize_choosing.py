@@ -20,11 +20,11 @@ from quantizing import (
 
 from onnxcomp import Settings, benchmarking, compress, load_model
 from onnxcomp.graph import model_bytes
+from onnxcomp.passes import Quantize
 from onnxcomp.pipeline import Context, parse_recipe
 from onnxcomp.runtime import open_session, read_samples
 from onnxcomp.statistics import load_statistics, observe
-from passes import Quantize
-from passes.quantize import choosing, mixing
+from onnxcomp_passes.quantize import choosing, mixing
 
 ROWS = feeds_of(12, x=(2, 5, 48))
 NET = built(

@@ -19,8 +19,8 @@ from quantizing import (
 
 from onnxcomp import load_model
 from onnxcomp.graph import model_bytes
-from passes.quantize.processors import detected_profile
-from passes.quantize.profiles import PROFILES, Profile
+from onnxcomp_passes.quantize.processors import detected_profile
+from onnxcomp_passes.quantize.profiles import PROFILES, Profile
 
 # Without VNNI weights have 7 bits: sums of two products must fit into 16.
 HAS_VNNI = detected_profile() == "cpu"

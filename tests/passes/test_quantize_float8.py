@@ -21,13 +21,13 @@ from quantizing import (
 from onnxcomp import load_model
 from onnxcomp.errors import OptionError
 from onnxcomp.graph import copy_model, model_bytes, raise_opset, weights
-from passes import Quantize
-from passes.quantize.forms import FLOAT8
-from passes.quantize.grids import ActivationGrid
-from passes.quantize.inserting import insert
-from passes.quantize.profiles import PROFILES
-from passes.quantize.selecting import full_plan
-from passes.quantize.simulating import simulate
+from onnxcomp.passes import Quantize
+from onnxcomp_passes.quantize.forms import FLOAT8
+from onnxcomp_passes.quantize.grids import ActivationGrid
+from onnxcomp_passes.quantize.inserting import insert
+from onnxcomp_passes.quantize.profiles import PROFILES
+from onnxcomp_passes.quantize.selecting import full_plan
+from onnxcomp_passes.quantize.simulating import simulate
 
 PARTS = {"mode": "static", "keep_float": "0", "ranges": "minmax", "profile": "generic"}
 SAME = "Conv <pads = [1, 1, 1, 1]>"

@@ -18,7 +18,7 @@ from quantizing import (
     weight,
 )
 
-from passes.quantize import static
+from onnxcomp_passes.quantize import static
 
 SAME = "Conv <pads = [1, 1, 1, 1]>"
 IMAGES = feeds_of(12, x=(2, 16, 8, 8))

@@ -9,9 +9,9 @@ from quantizing import matrix, numbers, weight
 
 from onnxcomp.recovery import Feedback
 from onnxcomp.statistics import Form
-from passes.quantize.forms import FLOAT8, WEIGHT_TYPES
-from passes.quantize.grids import ActivationGrid
-from passes.quantize.weight_grids import block_grid, channel_grid
+from onnxcomp_passes.quantize.forms import FLOAT8, WEIGHT_TYPES
+from onnxcomp_passes.quantize.grids import ActivationGrid
+from onnxcomp_passes.quantize.weight_grids import block_grid, channel_grid
 
 DTYPES = [np.dtype(kind) for kind in (np.uint8, np.int8, np.uint16, np.int16)]
 VALUES = st.floats(-1e6, 1e6, width=32)

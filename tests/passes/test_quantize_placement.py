@@ -10,8 +10,8 @@ from quantizing import built, feeds_of, fused_operators, matrix, numbers, quanti
 from onnxcomp import load_model
 from onnxcomp.graph import weights
 from onnxcomp.testing.small_model import add_weights
-from passes.quantize.profiles import PROFILES
-from passes.quantize.selecting import full_plan
+from onnxcomp_passes.quantize.profiles import PROFILES
+from onnxcomp_passes.quantize.selecting import full_plan
 
 IMAGE = "(float[N,16,8,8] x) => (float[N,C,H,W] y)"
 ROWS = "(float[N,L,32] x) => (float[N,L,M] y)"

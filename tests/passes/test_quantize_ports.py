@@ -12,11 +12,11 @@ import onnxcomp
 from onnxcomp.api import Settings
 from onnxcomp.errors import OptionError
 from onnxcomp.graph import load_model
+from onnxcomp.passes import Quantize
 from onnxcomp.pipeline import Context
 from onnxcomp.runtime import open_session, read_samples
 from onnxcomp.runtime.evaluation import evaluate
 from onnxcomp.statistics import observe
-from passes import Quantize
 
 STATIC = {"mode": "static", "keep_float": "0"}
 TWO = built(

@@ -9,10 +9,10 @@ from quantizing import built, context_of, feeds_of, matrix
 
 from onnxcomp import load_model
 from onnxcomp.graph import model_bytes, weights
+from onnxcomp.passes import Quantize
 from onnxcomp.pipeline import parse_recipe, recipe
-from passes import Quantize
-from passes.quantize import processors
-from passes.quantize import quantize as module
+from onnxcomp_passes.quantize import processors
+from onnxcomp_passes.quantize import quantize as module
 
 NET = built(
     "(float[N,48] x) => (float[N,64] y) { a = MatMul(x, w)  y = Tanh(a) }",

@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from onnxcomp.statistics import Range
-from passes.quantize import ranges
-from passes.quantize.grids import ActivationGrid
+from onnxcomp_passes.quantize import ranges
+from onnxcomp_passes.quantize.grids import ActivationGrid
 
 UINT8 = np.dtype(np.uint8)
 FLOAT8S = [np.dtype(kind) for kind in (ml_dtypes.float8_e4m3fn, ml_dtypes.float8_e5m2)]

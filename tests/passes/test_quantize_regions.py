@@ -16,9 +16,9 @@ from quantizing import (
 
 from onnxcomp import load_model
 from onnxcomp.statistics import layers
-from passes.quantize.profiles import PROFILES
-from passes.quantize.regions import portions, reading_together, regions
-from passes.quantize.selecting import full_plan
+from onnxcomp_passes.quantize.profiles import PROFILES
+from onnxcomp_passes.quantize.regions import portions, reading_together, regions
+from onnxcomp_passes.quantize.selecting import full_plan
 
 BRANCHES = built(
     """(float[N,64] x) => (float[N,32] y) {

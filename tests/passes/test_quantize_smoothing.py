@@ -8,8 +8,8 @@ from quantizing import built, feeds_of, matrix, numbers, quantized, run, snr, we
 from onnxcomp import load_model
 from onnxcomp.graph import model_bytes
 from onnxcomp.statistics import Range, layers
-from passes.quantize.placement import Rounded
-from passes.quantize.smoothing import factors, smooth, smoothed_ends, smooths
+from onnxcomp_passes.quantize.placement import Rounded
+from onnxcomp_passes.quantize.smoothing import factors, smooth, smoothed_ends, smooths
 
 SPREAD = np.where(np.arange(64) % 16 == 3, 60, 1).astype(np.float32)
 ROWS = feeds_of(20, x=(2, 5, 64))

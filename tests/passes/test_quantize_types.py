@@ -5,7 +5,7 @@ import pytest
 from quantizing import CONVNET, IMAGES, apart, built, fused_operators, quantized, run, snr, weight
 
 from onnxcomp.errors import OptionError
-from passes import Quantize
+from onnxcomp.passes import Quantize
 
 PARTS = {"mode": "static", "keep_float": "0", "ranges": "minmax"}
 

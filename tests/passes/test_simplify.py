@@ -9,8 +9,8 @@ from simplifying import built, conv_model, numbers, operators, same_outputs, sim
 from onnxcomp import Context, Settings, compress, load_model
 from onnxcomp.graph import StoreValues, model_bytes, model_proto, store_of, weights
 from onnxcomp.graph.values import TensorValues
+from onnxcomp.passes import Cluster, Simplify
 from onnxcomp.stores import Codebook, store_codes
-from passes import Cluster, Simplify
 
 
 def test_gates_of_a_recurrent_network_are_joined():
@@ -226,7 +226,7 @@ def test_a_graph_that_onnxscript_gives_up_on_is_told(monkeypatch):
     def give_up(*_arguments, **_options):
         raise RuntimeError("no\nidea")
 
-    monkeypatch.setattr("passes.simplify.simplify.optimize", give_up)
+    monkeypatch.setattr("onnxcomp_passes.simplify.simplify.optimize", give_up)
     proto = conv_model("Conv (x, w)", numbers(4, 6, 3, 3), 4, other=numbers(4))
     result, verdicts = simplified(proto)
     assert operators(result.graph) == ["Conv"]

@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 
-from passes.cluster import vectors
-from passes.cluster.histogram import Histogram
-from passes.cluster.kmeans import cluster_points
-from passes.cluster.vectors import assign_vectors, cluster_vectors
+from onnxcomp_passes.cluster import vectors
+from onnxcomp_passes.cluster.histogram import Histogram
+from onnxcomp_passes.cluster.kmeans import cluster_points
+from onnxcomp_passes.cluster.vectors import assign_vectors, cluster_vectors
 
 
 def random_vectors(size, width, seed=0):

@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from onnxcomp.errors import OptionError
+from onnxcomp.passes import Cluster, Expand
 from onnxcomp.pipeline import parse_recipe, read_recipe, recipe, recipe_schema, recipe_toml
-from passes import Cluster, Expand
 
 
 @settings(max_examples=50, deadline=None)

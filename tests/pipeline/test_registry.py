@@ -8,8 +8,8 @@ import pytest
 from onnxcomp import Pass, Stage, available_passes, compress
 from onnxcomp.cli.commands import command
 from onnxcomp.errors import OptionError
+from onnxcomp.passes import ALL, Cluster
 from onnxcomp.pipeline import parse_recipe, recipe_schema, registry
-from passes import ALL, Cluster
 
 
 class Polish(Pass):
@@ -55,7 +55,7 @@ def install(monkeypatch):
 
     def add(attribute):
         points = [
-            EntryPoint("builtin", "passes:ALL", registry.ENTRY_POINTS),
+            EntryPoint("builtin", "onnxcomp_passes:ALL", registry.ENTRY_POINTS),
             EntryPoint("theirs", f"{__name__}:{attribute}", registry.ENTRY_POINTS),
         ]
         monkeypatch.setattr(registry, "entry_points", lambda *, group: points)  # noqa: ARG005
@@ -91,7 +91,8 @@ def test_two_passes_of_one_name(install):
     with pytest.raises(OptionError) as caught:
         available_passes()
     assert str(caught.value) == (
-        f"{__name__} and passes.cluster.cluster both have a pass 'cluster'; uninstall one of them"
+        f"{__name__} and onnxcomp_passes.cluster.cluster both have a pass 'cluster'; uninstall "
+        "one of them"
     )
 
 

@@ -5,8 +5,8 @@ import re
 import pytest
 
 from onnxcomp import sensitivity
+from onnxcomp.passes import Cluster
 from onnxcomp.report import Report, report_markdown, sensitivity_markdown
-from passes import Cluster
 
 
 @pytest.fixture

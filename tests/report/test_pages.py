@@ -7,9 +7,9 @@ from math import inf
 import pytest
 
 from onnxcomp import compress, sensitivity
+from onnxcomp.passes import Cluster
 from onnxcomp.report import Report, report_page, sensitivity_page
 from onnxcomp.report.pages import SECTIONS
-from passes import Cluster
 
 VOID = {"meta", "br", "img", "input", "hr", "link"}
 LOADING = {"src", "href", "srcset", "action", "data", "poster", "xlink:href", "background"}

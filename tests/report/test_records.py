@@ -11,6 +11,7 @@ from rich.console import Console
 
 from onnxcomp import compress
 from onnxcomp.graph import load_model, values
+from onnxcomp.passes import Cluster
 from onnxcomp.report import (
     inspect_model,
     inspection_table,
@@ -20,7 +21,6 @@ from onnxcomp.report import (
     report_table,
 )
 from onnxcomp.report.tables import size
-from passes import Cluster
 
 NAME = "layers[0]/[red]w:cat:"
 

@@ -9,11 +9,11 @@ import pytest
 
 from onnxcomp import Context, load_model
 from onnxcomp.graph import copy_model, model_bytes, weights
+from onnxcomp.passes import Cluster
 from onnxcomp.recovery import repair_in_sequence
 from onnxcomp.runtime import open_session, read_samples
 from onnxcomp.statistics import Order, layers, relay
 from onnxcomp.testing.small_model import parsed
-from passes import Cluster
 
 RESIDUAL = """<ir_version: 8, opset_import: ["" : 17]>
 residual (float[N,24] x) => (float[N,24] y) {

@@ -9,8 +9,8 @@ from onnx import numpy_helper as nh
 
 from onnxcomp import Context
 from onnxcomp.graph import StoreValues, copy_model, load_model, model_bytes, store_of
+from onnxcomp.passes import Expand
 from onnxcomp.stores import AffineStore, Codebook, store_codes
-from passes import Expand
 
 NUMBERS = np.random.default_rng(0)
 TYPES = {"float32": 1, "float16": 10, "float64": 11, "bfloat16": 16}

@@ -27,7 +27,7 @@ from onnxcomp.graph import (
 )
 from onnxcomp.report import inspect_model
 from onnxcomp.stores import AffineStore
-from passes.quantize.processors import detected_profile
+from onnxcomp_passes.quantize.processors import detected_profile
 
 HAS_VNNI = detected_profile() == "cpu"
 

@@ -1,5 +1,0 @@
-"""Weight sharing by clustering: few values, many short codes that point to them."""
-
-from passes.cluster.cluster import Cluster
-
-__all__ = ["Cluster"]

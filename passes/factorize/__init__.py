@@ -1,5 +1,0 @@
-"""Low rank: a layer becomes two or more smaller ones."""
-
-from passes.factorize.factorize import Factorize
-
-__all__ = ["Factorize"]

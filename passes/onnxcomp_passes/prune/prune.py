@@ -1,0 +1,192 @@
+"""The pass: which weights are pruned, how far, and whether it pays."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+
+import numpy as np
+from pydantic import Field
+
+from onnxcomp.errors import OptionError
+from onnxcomp.graph import copy_model, raise_opset
+from onnxcomp.pipeline import Pass, Stage, Strength, skip
+from onnxcomp.stores import FOLDING_LIMIT, TOO_LARGE
+from onnxcomp_passes.prune.calibrating import Pruner
+from onnxcomp_passes.prune.levels import by_magnitude, by_threshold
+from onnxcomp_passes.prune.masks import Pattern
+from onnxcomp_passes.prune.sensing import by_sensitivity
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from onnxcomp.graph import Model, Weight
+    from onnxcomp.pipeline import Context
+    from onnxcomp.verdicts import Verdict
+
+LOWEST_OPSET = 11
+"""The opset that has the operators of a decoding."""
+
+LEVELS_SHARE = 0.3
+"""Of the progress: for choosing the share of each weight."""
+
+
+class Prune(Pass):
+    """Prune: make weights zero, and store only the others and where they are.
+
+    The file shrinks: half of the weights take 0.53 of its bytes, and `cluster` or `quantize`
+    afterwards code only what is left. Zeros do not speed up ONNX Runtime's CPU provider, which
+    multiplies with them like with any other number; nor do N:M patterns.
+
+    Methods: SparseGPT (Frantar and Alistarh, 2023); ALPS (Meng et al., 2024); Wanda (Sun et al.,
+    2023); least squares on what is left (Kwon et al., 2022).
+    """
+
+    name: ClassVar[str] = "prune"
+    stage: ClassVar[Stage] = Stage.PRUNE
+
+    sparsity: Annotated[
+        float, Field(gt=0, lt=1, description="Share of the weights that become zero.")
+    ] = 0.5
+    threshold: Annotated[
+        float | None,
+        Field(gt=0, description="Prune what is smaller than this; instead of sparsity."),
+    ] = None
+    pattern: Annotated[
+        str | None,
+        Field(
+            pattern=r"^\d+:\d+$",
+            description="N:M, as 2:4: of every M neighbouring inputs N stay; instead of sparsity.",
+        ),
+    ] = None
+    scope: Annotated[
+        Literal["auto", "tensor", "row", "global"],
+        Field(
+            description="What loses the share: each tensor; each output of it; all together, by "
+            "magnitudes relative to their tensor (global); or, with data, all together by what "
+            "each means for the outputs (auto; without, tensor)."
+        ),
+    ] = "auto"
+    criterion: Annotated[
+        Literal["auto", "magnitude", "wanda", "sparsegpt"],
+        Field(
+            description="What stays: the largest weights; those whose inputs matter (wanda); or "
+            "those that others cannot stand in for (sparsegpt, which auto is with data)."
+        ),
+    ] = "auto"
+    block: Annotated[
+        int, Field(ge=1, le=256, description="Neighbouring inputs that become zero together.")
+    ] = 1
+    sequential: Annotated[
+        bool,
+        Field(description="With data, repair layers one after the other, each for its input."),
+    ] = True
+    steps: Annotated[
+        int,
+        Field(
+            ge=1,
+            le=16,
+            description="With data, prune each layer in so many steps, its weights fitted anew "
+            "after each.",
+        ),
+    ] = 1
+    min_elements: Annotated[
+        int, Field(ge=1, description="Leave tensors with fewer elements alone.")
+    ] = 256
+    depthwise: Annotated[
+        bool, Field(description="Prune depthwise convolutions too; they lose most by it.")
+    ] = False
+
+    def model_post_init(self, context: Any, /) -> None:
+        """Refuse combinations that contradict each other."""
+        del context
+        if self.threshold is not None and self.pattern is not None:
+            raise OptionError(f"{self.name}: threshold and pattern exclude each other; give one")
+        if self.pattern is not None and self.block > 1:
+            raise OptionError(f"{self.name}: pattern and block exclude each other; give one")
+        if self.pattern is not None:
+            kept, group = map(int, self.pattern.split(":"))
+            if not 0 < kept < group:
+                raise OptionError(
+                    f"{self.name}: pattern = {self.pattern!r}: of M neighbours fewer than M stay, "
+                    "and one at least"
+                )
+
+    @property
+    def strength(self) -> Strength:
+        """What a search turns: the zeros."""
+        return Strength("sparsity", 0.1, 0.95)
+
+    @property
+    def needs_data(self) -> bool:
+        """Whether there must be data, to know what weights are multiplied with."""
+        return self.criterion in {"wanda", "sparsegpt"}
+
+    def apply(self, model: Model, context: Context) -> list[Verdict]:
+        """Prune every weight that gets smaller by it; with data, repair each for what it gets."""
+        has_data = context.samples is not None or context.statistics is not None
+        if self.needs_data and not has_data:
+            raise OptionError(
+                f"{self.name}: criterion = {self.criterion!r} needs data; give --data, or use "
+                "magnitude"
+            )
+        raise_opset(model, LOWEST_OPSET)
+        original = copy_model(model)
+        weights, skipped = self._suitable(model)
+        levels = self._levels(model, weights, context.part(0, LEVELS_SHARE))
+        criterion = self.criterion
+        if criterion == "auto":
+            criterion = "sparsegpt" if has_data else "magnitude"
+        # Of N:M there are no steps: every group has its zeros at once.
+        steps = self.steps if self.pattern is None else 1
+        pruner = Pruner(levels, self._masks, criterion, self.sequential, steps)
+        begun = LEVELS_SHARE if self._senses(context) else 0.0
+        verdicts = pruner.run(model, original, weights, context.part(begun, 1))
+        context.progress(1.0)
+        return [*skipped, *verdicts]
+
+    @property
+    def _masks(self) -> Pattern:
+        kept, group = map(int, (self.pattern or "0:0").split(":"))
+        return Pattern(kept, group, self.block, by_row=self.scope == "row")
+
+    def _suitable(self, model: Model) -> tuple[list[Weight], list[Verdict]]:
+        weights, skipped = self.candidates(model)
+        suitable = []
+        for each in weights:
+            reason = self._unsuitable(each)
+            if reason is None:
+                suitable.append(each)
+            else:
+                skipped.append(skip(each, reason))
+        return suitable, skipped
+
+    def _unsuitable(self, weight: Weight) -> str | None:
+        if weight.is_depthwise and not self.depthwise:
+            return "belongs to a depthwise convolution"
+        if weight.size < self.min_elements:
+            return f"is tiny ({weight.size} elements)"
+        if weight.size * weight.dtype.itemsize > FOLDING_LIMIT:
+            return TOO_LARGE
+        if not np.isfinite(weight.load().astype(np.float32)).all():
+            return "holds NaN or infinity"
+        return None
+
+    def _senses(self, context: Context) -> bool:
+        """Whether the share of each weight follows from what it means for the outputs."""
+        has_data = context.samples is not None or context.statistics is not None
+        is_free = self.threshold is None and self.pattern is None
+        return self.scope == "auto" and is_free and has_data
+
+    def _levels(
+        self, model: Model, weights: Sequence[Weight], context: Context
+    ) -> dict[int, float]:
+        """Return the share of each weight that becomes zero."""
+        if self.threshold is not None:
+            shares = [by_threshold(weight, self.threshold) for weight in weights]
+        elif self.scope == "global" and self.pattern is None:
+            shares = by_magnitude(weights, self.sparsity)
+        elif self._senses(context):
+            shares = by_sensitivity(model, weights, self._masks, self.sparsity, context)
+        else:
+            shares = [self.sparsity] * len(weights)
+        return {id(weight.tensor): share for weight, share in zip(weights, shares, strict=True)}

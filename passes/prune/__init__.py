@@ -1,5 +1,0 @@
-"""Zeros in weights: which, what makes up for them, and how they are stored small."""
-
-from passes.prune.prune import Prune
-
-__all__ = ["Prune"]

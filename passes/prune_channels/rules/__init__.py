@@ -1,5 +1,0 @@
-"""How the channels of what each operator gives follow from those of what it reads."""
-
-from passes.prune_channels.rules.table import RULES
-
-__all__ = ["RULES"]
