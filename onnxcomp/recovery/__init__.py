@@ -13,8 +13,6 @@ from onnxcomp.recovery.refits import (
     refit_scales,
     support_of,
 )
-from onnxcomp.recovery.sensitivity import output_costs, output_errors
-from onnxcomp.recovery.sequence import repair_at_once, repair_in_sequence, repair_layers
 
 __all__ = [
     "Feedback",
@@ -26,16 +24,11 @@ __all__ = [
     "damp",
     "gain_and_shift",
     "held_out_error",
-    "output_costs",
-    "output_errors",
     "refit_before_relu",
     "refit_codebook",
     "refit_on_support",
     "refit_scales",
     "relative_error",
-    "repair_at_once",
-    "repair_in_sequence",
-    "repair_layers",
     "support_of",
     "takes_bias",
 ]

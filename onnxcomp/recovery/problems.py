@@ -40,6 +40,7 @@ class Problem:
         original_mean: Mean of x0, shape (groups, inputs or inputs + outputs).
         count: Columns that these are means of.
         shifts: Whether there can be a shift; if not, moments are not centred.
+        is_paired: Whether x0 is known; if not, x stands for it.
     """
 
     weights: Floats
@@ -49,6 +50,7 @@ class Problem:
     original_mean: Floats
     count: int
     shifts: bool = True
+    is_paired: bool = False
 
     @classmethod
     def of(cls, weights: NDArray[np.floating], moments: Moments, *, shifts: bool) -> Self:
@@ -73,6 +75,7 @@ class Problem:
             spread(original_mean),
             moments.count,
             shifts,
+            moments.paired,
         )
 
     @cached_property

@@ -8,7 +8,7 @@ import pytest
 from onnxcomp import Context, compress, load_model
 from onnxcomp.graph import model_bytes, weights
 from onnxcomp.passes import Cluster
-from onnxcomp.recovery import Feedback
+from onnxcomp.recovery import Feedback, Problem, best_repair
 from onnxcomp.runtime import open_session, read_samples
 from onnxcomp.statistics import (
     Form,
@@ -21,9 +21,9 @@ from onnxcomp.statistics import (
     relay,
 )
 from onnxcomp.testing.small_model import parsed
-from onnxcomp_passes.cluster.coding import code_tensor, code_vectors
+from onnxcomp_passes.cluster.coding import code_vectors
+from onnxcomp_passes.cluster.method import Clustering
 from onnxcomp_passes.cluster.recoding import Grid
-from onnxcomp_passes.cluster.refining import refine
 
 HOW = (
     r"(nearest codes|error feedback|error feedback after refit)"
@@ -392,9 +392,9 @@ def test_a_mean_is_corrected_only_where_that_helps_on_unseen_columns(models, sig
     inputs.moments.add(columns)
     inputs.held_out.add(sign * columns[:, :200], None, random)
     values = layer.weight.load()
-
-    def code(each):
-        return code_tensor(each, 4, "float32")
-
-    refined = refine(layer, values, inputs, code(values), code)
-    assert refined.shift.any() == (sign > 0)
+    problem = Problem.of(layer.form.to_matrices(values), inputs.fit, shifts=True)
+    method = Clustering(Cluster(bits=2, granularity="tensor").codebooks, None)
+    method.plain(layer, values)
+    candidates = method.candidates(layer, values, problem, "4 clusters")
+    _, shift = best_repair(problem, candidates, inputs.held_out)
+    assert shift.any() == (sign > 0)

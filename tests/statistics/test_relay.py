@@ -9,8 +9,8 @@ import pytest
 
 from onnxcomp import Context, load_model
 from onnxcomp.graph import copy_model, model_bytes, weights
+from onnxcomp.layerwise import repair_layers
 from onnxcomp.passes import Cluster
-from onnxcomp.recovery import repair_in_sequence
 from onnxcomp.runtime import open_session, read_samples
 from onnxcomp.statistics import Order, layers, relay
 from onnxcomp.testing.small_model import parsed
@@ -162,13 +162,13 @@ def test_nothing_is_left_behind_where_repair_raises(residual, feeds, temporary, 
             raise error
 
     with pytest.raises(error):
-        repair_in_sequence(
+        repair_layers(
             model,
             copy_model(model),
-            samples_of(model, feeds),
             repair,
+            context=Context(samples=samples_of(model, feeds)),
+            sequential=True,
             concerns=lambda _: True,
-            progress=lambda _: None,
         )
     assert len(called) == calls
     if calls > 1:
@@ -183,13 +183,13 @@ def test_only_the_last_round_is_on_the_disk(residual, feeds, temporary):
     def repair(*_):
         counts.append(len({path.parent for path in temporary.rglob("*.npz")}))
 
-    repair_in_sequence(
+    repair_layers(
         model,
         copy_model(model),
-        samples_of(model, feeds),
         repair,
+        context=Context(samples=samples_of(model, feeds)),
+        sequential=True,
         concerns=lambda _: True,
-        progress=lambda _: None,
     )
     assert counts == [0, 1, 1]
 

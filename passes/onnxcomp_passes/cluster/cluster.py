@@ -3,32 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections import defaultdict
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
 from onnxcomp.errors import OptionError
-from onnxcomp.graph import StoreValues, copy_model, count_bytes, raise_opset
+from onnxcomp.graph import copy_model, count_bytes, merge_identical, raise_opset
+from onnxcomp.layerwise import Coder, keep_within
 from onnxcomp.pipeline import Pass, Stage, Strength, change, skip
-from onnxcomp.recovery import relative_error
 from onnxcomp.stores import FOLDING_LIMIT, TOO_LARGE
 from onnxcomp_passes.cluster.blocks import is_finite
-from onnxcomp_passes.cluster.budget import keep_within
-from onnxcomp_passes.cluster.calibrating import Calibration
-from onnxcomp_passes.cluster.choosing import Allotment
-from onnxcomp_passes.cluster.coding import (
-    LOWEST_OPSET,
-    Coding,
-    code_exactly,
-    code_groups,
-    code_scaled,
-    code_tensor,
-    code_vectors,
-    common_codebook,
-)
-from onnxcomp_passes.cluster.identical import share_identical
-from onnxcomp_passes.cluster.run import Coded, Run
+from onnxcomp_passes.cluster.choosing import allotment_of
+from onnxcomp_passes.cluster.coding import LOWEST_OPSET, common_codebook
+from onnxcomp_passes.cluster.method import Clustering, Codebooks
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,13 +23,13 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from onnxcomp.graph import Model, Weight
+    from onnxcomp.graph import Constant, Model, Weight
     from onnxcomp.pipeline import Context
     from onnxcomp.verdicts import Verdict
     from onnxcomp_passes.cluster.curves import Choice
 
-DATA_FREE_SHARE, ALLOTTING_SHARE = 0.1, 0.5
-"""Of the progress: for clustering without data, and for choosing bits."""
+ALLOTTING_SHARE = 0.5
+"""Of the progress: for choosing bits."""
 
 
 class Cluster(Pass):
@@ -143,9 +130,9 @@ class Cluster(Pass):
         return Strength("size_ratio", 1.5, 24.0)
 
     @property
-    def codebook_size(self) -> int:
-        """Entries of a codebook."""
-        return self.clusters or 2 ** (self.bits * self.width)
+    def codebooks(self) -> Codebooks:
+        """What codebooks a weight gets, unless bits are chosen for each."""
+        return self._codebooks(0)
 
     def apply(self, model: Model, context: Context) -> list[Verdict]:
         """Cluster every weight that is worth it; with data, repair each for what it now gets."""
@@ -153,84 +140,71 @@ class Cluster(Pass):
         limit = self.max_bytes
         if self.size_ratio is not None:
             limit = int(count_bytes(model) / self.size_ratio)
-        verdicts = share_identical(model, self)
+        verdicts = self._share_identical(model)
         original = copy_model(model)
-        weights, skipped = self.candidates(model)
-        run = Run(context.seed, self._common_codebook(weights))
+        weights, skipped = self._suitable(model)
+        common = self._common_codebook(weights)
+        coder = Coder(Clustering(self._codebooks(context.seed), common), self.sequential)
         if limit is None:
-            found = self._cluster(weights, run, context.part(0, DATA_FREE_SHARE))
+            coder.run(model, original, weights, context)
         else:
-            allotting = context.part(0, ALLOTTING_SHARE)
-            found = self._cluster_within(limit, model, weights, run, allotting)
-        calibration = Calibration(
-            lambda weight, values: self._coding(weight, values, run)[0], run, self.sequential
-        )
-        begun = DATA_FREE_SHARE if limit is None else ALLOTTING_SHARE
-        calibration.apply(model, original, found, context.part(begun, 1))
+            self._code_within(limit, model, weights, coder, context.part(0, ALLOTTING_SHARE))
+            coder.repair(model, original, context.part(ALLOTTING_SHARE, 1))
         context.progress(1.0)
-        return [*verdicts, *skipped, *(found[id(weight.tensor)] for weight in weights)]
+        return [*verdicts, *skipped, *coder.verdicts(weights)]
 
-    def _cluster(
-        self, weights: Sequence[Weight], run: Run, context: Context
-    ) -> dict[int, Verdict]:
-        """Cluster weights without data; return verdicts by the identity of their constants."""
-        found: dict[int, Verdict] = {}
-        # The largest pays for a table that others share, so that no small one is left for it.
-        for weight in sorted(weights, key=lambda each: -each.size):
-            found[id(weight.tensor)] = self._compress(weight, run)
-            context.progress(len(found) / len(weights))
-        return found
+    def _codebooks(self, seed: int) -> Codebooks:
+        return Codebooks(
+            self.bits,
+            self.clusters,
+            self.granularity,
+            self.group_size,
+            self.width,
+            self.entries,
+            seed,
+        )
 
-    def _cluster_within(
-        self, limit: int, model: Model, weights: Sequence[Weight], run: Run, context: Context
-    ) -> dict[int, Verdict]:
-        """Choose a coding for each weight so that the file keeps within a limit, and cluster.
+    def _share_identical(self, model: Model) -> list[Verdict]:
+        """Let all readers of identical weights read the first; return verdicts on the others."""
+        candidates, _ = self.candidates(model)
+        return [
+            change(
+                gone, f"identical to {kept.name}", before=gone.tensor.nbytes, after=0, error=0.0
+            )
+            for kept, gone in merge_identical(model, candidates)
+        ]
+
+    def _suitable(self, model: Model) -> tuple[list[Weight], list[Verdict]]:
+        weights, skipped = self.candidates(model)
+        reasons = [self._unsuitable(weight) for weight in weights]
+        pairs = list(zip(weights, reasons, strict=True))
+        skipped += [skip(weight, reason) for weight, reason in pairs if reason is not None]
+        return [weight for weight, reason in pairs if reason is None], skipped
+
+    def _code_within(
+        self,
+        limit: int,
+        model: Model,
+        weights: Sequence[Weight],
+        coder: Coder[Clustering],
+        context: Context,
+    ) -> None:
+        """Choose a coding for each weight so that the file keeps within a limit, and code.
 
         Raises:
             ReachError: It cannot.
         """
-
-        def code(weight: Weight, values: NDArray[Any], choice: Choice) -> Coding:
-            return self._at(choice)._code(values, weight.output_axis, run)[0]  # noqa: SLF001
-
-        def cluster(chosen: dict[int, Choice]) -> dict[int, Verdict]:
-            run.chosen, run.tables = chosen, defaultdict(set)
-            return self._cluster(weights, run, context.part(1, 1))
-
-        concerned = [
-            weight
-            for weight in weights
-            if self._unsuitable(weight) is None and is_finite(weight.load())
-        ]
+        concerned = [weight for weight in weights if is_finite(weight.load())]
         setting = self.model_dump_json(exclude={"size_ratio", "max_bytes"})
-        allotment = Allotment(model, concerned, code, setting, context)
+        allotment = allotment_of(model, concerned, coder.method, setting, context)
         names = len(json.dumps([self.include, self.exclude]))
-        return keep_within(
-            limit, model, allotment, cluster, context, name=self.name, recipe_bytes=names
-        )
 
-    def _compress(self, weight: Weight, run: Run) -> Verdict:
-        reason = self._unsuitable(weight)
-        if reason is not None:
-            return skip(weight, reason)
-        values = weight.load()
-        if not is_finite(values):
-            return skip(weight, "holds NaN or infinity")
-        try:
-            coded = self._coded(weight, values, run)
-        except ValueError as error:
-            return skip(weight, str(error))
-        present = run.tables[weight.function]
-        store = coded.coding.store(values, weight.opset, present)
-        before, after = weight.tensor.nbytes, store.added_bytes(present)
-        if weight.size * weight.dtype.itemsize > FOLDING_LIMIT and not store.decodes_rows:
-            return skip(weight, TOO_LARGE)
-        if after >= before:
-            return skip(weight, f"would not be smaller ({before} bytes, {after} stored)")
-        weight.tensor.values = StoreValues(store)
-        present.update(store.tables)
-        lost = relative_error(values, store.load())
-        return change(weight, coded.how, before=before, after=after, error=lost)
+        def code(chosen: dict[Constant, Choice]) -> int:
+            coder.method.chosen = chosen
+            coder.code(model, weights, context.part(1, 1))
+            return names + coder.reserved_bytes(model, context)
+
+        keep_within(limit, model, allotment, code, name=self.name)
 
     def _unsuitable(self, weight: Weight) -> str | None:
         if weight.is_depthwise and not self.depthwise:
@@ -244,50 +218,8 @@ class Cluster(Pass):
             return TOO_LARGE
         return None
 
-    def _coded(self, weight: Weight, values: NDArray[Any], run: Run) -> Coded:
-        """Code a weight, unless it has been coded so before."""
-        key = id(weight.tensor)
-        choice, known = run.chosen.get(key), run.coded.get(key)
-        if known is None or known.choice != choice:
-            known = run.coded[key] = Coded(choice, *self._coding(weight, values, run))
-        return known
-
-    def _coding(self, weight: Weight, values: NDArray[Any], run: Run) -> tuple[Coding, str]:
-        """Code values of a weight at the bits that were chosen for it."""
-        chosen = run.chosen.get(id(weight.tensor))
-        one = self if chosen is None else self._at(chosen)
-        return one._code(values, weight.output_axis, run)  # noqa: SLF001 - a copy
-
-    def _at(self, choice: Choice) -> Cluster:
-        """Return the same pass with a coding that was chosen."""
-        return self.model_copy(update={"bits": choice.bits, "width": choice.width})
-
-    def _code(self, values: NDArray[Any], axis: int, run: Run) -> tuple[Coding, str]:
-        size = self.codebook_size
-        exact = code_exactly(values, self.clusters or 2**self.bits)
-        if exact is not None:
-            return exact, f"{len(exact.codebook.entries)} distinct values, stored exactly"
-        if self.width > 1:
-            along = axis if self.granularity == "scale" else None
-            vectors = code_vectors(
-                values, size, self.width, self.entries, axis=along, seed=run.seed
-            )
-            return vectors, f"{size} vectors of {self.width}"
-        if self.granularity == "group":
-            grouped = code_groups(values, size, self.entries, axis, self.group_size)
-            return grouped, f"{grouped.codebook.groups} codebooks of {size}"
-        if self.granularity == "tensor" and run.common is None:
-            return code_tensor(values, size, self.entries), f"{size} clusters"
-        scaled_axis = axis if self.granularity == "scale" else None
-        scaled = code_scaled(values, size, self.entries, scaled_axis, run.common)
-        channels = "a scale per channel" if scaled_axis is not None else "one scale"
-        which = "the model's " if run.common is not None else ""
-        return scaled, f"{which}{size} clusters, {channels}"
-
     def _common_codebook(self, weights: Sequence[Weight]) -> NDArray[np.float64] | None:
         if self.share == "tensor":
             return None
-        suitable = [weight for weight in weights if self._unsuitable(weight) is None]
-        return common_codebook(
-            suitable, self.codebook_size, by_channel=self.granularity == "scale"
-        )
+        by_channel = self.granularity == "scale"
+        return common_codebook(weights, self.codebooks.size, by_channel=by_channel)

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from onnxcomp.graph import Weight
     from onnxcomp.recovery.feedback import Round
     from onnxcomp.statistics import HeldOut, InputStatistics, Layer
+    from onnxcomp_passes.cluster.method import Codebooks
 
     Floats = NDArray[np.float64]
 
@@ -49,6 +50,10 @@ class Choice:
     def entries(self) -> int:
         """Entries of the codebook."""
         return 1 << self.bits * self.width
+
+    def of(self, codebooks: Codebooks) -> Codebooks:
+        """Return codebooks of this choice, and of the same kind else."""
+        return replace(codebooks, bits=self.bits, width=self.width)
 
 
 PROBES = (Choice(4), Choice(2))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from onnxcomp.allocation import Option, allocate
-from onnxcomp.recovery import output_errors
+from onnxcomp.layerwise import SAMPLES, output_errors
 from onnxcomp.statistics import held_out_samples
 
 if TYPE_CHECKING:
@@ -21,9 +21,6 @@ if TYPE_CHECKING:
     Menus = Mapping[int, Sequence[Variant]]
     Cost = Callable[[Site, Variant | None], int]
     """What a layer takes of the budget as a variant of itself, or as it is."""
-
-SAMPLES = 16
-"""Samples, or complete feeds, on which it is measured what a layer matters."""
 
 
 def losses(

@@ -7,12 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from onnxcomp.recovery import (
-    add_bias,
-    bias_bytes,
-    relative_error,
-    repair_layers,
-)
+from onnxcomp.layerwise import repair_layers
+from onnxcomp.recovery import add_bias, bias_bytes, relative_error
 from onnxcomp.statistics import one_thread
 from onnxcomp_passes.factorize.fitting import fitted
 from onnxcomp_passes.factorize.menus import problem_of
@@ -86,11 +82,9 @@ class Calibration:
             model,
             original,
             self._repair_layer,
-            samples=context.samples,
-            statistics=context.statistics,
+            context=context,
             sequential=self.sequential,
             concerns=self._concerns,
-            progress=context.progress,
         )
 
     def _concerns(self, weight: Weight) -> bool:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from onnxcomp.layerwise import observed
 from onnxcomp.recovery import Problem, takes_bias
 from onnxcomp.statistics import one_thread
 from onnxcomp_passes.factorize.kinds import PAIR, Choice, kinds_of, rank_within, ranks_of
@@ -14,7 +15,7 @@ from onnxcomp_passes.factorize.pieces import whole
 from onnxcomp_passes.factorize.spectrum import Spectrum, tail
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
@@ -28,10 +29,6 @@ if TYPE_CHECKING:
 
 SHARES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 """Shares of a layer's weights at which it is weighed up for a budget."""
-
-MOMENT_BYTES = 8
-MOST_BYTES = 1 << 28
-"""What the second moments of layers that are observed together may take."""
 
 
 @dataclass(frozen=True)
@@ -202,14 +199,12 @@ def survey(model: Model, subjects: Sequence[Subject], wish: Wish, context: Conte
             for those of the outputs.
     """
     found = Survey()
-    observed = [each for each in subjects if each[1].uses and wish.needs_errors(each[0])]
-    parts = list(_parts(observed))
-    for number, part in enumerate(parts):
-        told = context.part(number / len(parts), (number + 1) / len(parts))
-        inputs = told.inputs_of(model, [layer for _, layer in part])
-        with one_thread():
-            for (site, layer), each in zip(part, inputs, strict=True):
-                found.add(site, wish, seconds_of(site, layer, each))
+    concerned = [each for each in subjects if each[1].uses and wish.needs_errors(each[0])]
+    of_layer = {layer: site for site, layer in concerned}
+    with one_thread():
+        for layer, inputs in observed(model, list(of_layer), context):
+            site = of_layer[layer]
+            found.add(site, wish, seconds_of(site, layer, inputs))
     with one_thread():
         for site, _ in subjects:
             if id(site.weight.tensor) not in found.menus:
@@ -230,19 +225,3 @@ def seconds_of(site: Site, layer: Layer, inputs: InputStatistics) -> Sequence[Fl
     """Return damped second moments of what a layer multiplies, one for each group, or Nones."""
     problem = problem_of(site, layer, inputs)
     return [None] * site.form.matrices[0] if problem is None else problem.damped
-
-
-def _parts(subjects: Sequence[Subject]) -> Iterator[list[Subject]]:
-    """Cut layers into runs whose second moments fit the memory together."""
-    part: list[Subject] = []
-    total = 0
-    for site, layer in subjects:
-        groups, _, width = site.form.matrices
-        size = groups * width * width * MOMENT_BYTES
-        if part and total + size > MOST_BYTES:
-            yield part
-            part, total = [], 0
-        part.append((site, layer))
-        total += size
-    if part:
-        yield part

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from onnxcomp.graph import StoreValues, store_of
+from onnxcomp.layerwise import repair_layers
 from onnxcomp.pipeline import change, skip
 from onnxcomp.recovery import (
     Problem,
@@ -23,7 +24,6 @@ from onnxcomp.recovery import (
     bias_of,
     held_out_error,
     relative_error,
-    repair_layers,
     takes_bias,
 )
 from onnxcomp.statistics import RECURRENT, layers, one_thread
@@ -177,11 +177,9 @@ class Residuals:
             model,
             self.source,
             self._repair,
-            samples=context.samples,
-            statistics=context.statistics,
+            context=context,
             sequential=self.sequential,
             concerns=lambda weight: id(weight.tensor) in self.coded,
-            progress=context.progress,
         )
         with one_thread():
             for key, one in self.coded.items():

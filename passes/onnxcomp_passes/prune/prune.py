@@ -9,17 +9,18 @@ from pydantic import Field
 
 from onnxcomp.errors import OptionError
 from onnxcomp.graph import copy_model, raise_opset
+from onnxcomp.layerwise import Coder
 from onnxcomp.pipeline import Pass, Stage, Strength, skip
 from onnxcomp.stores import FOLDING_LIMIT, TOO_LARGE
-from onnxcomp_passes.prune.calibrating import Pruner
 from onnxcomp_passes.prune.levels import by_magnitude, by_threshold
 from onnxcomp_passes.prune.masks import Pattern
+from onnxcomp_passes.prune.method import Pruning
 from onnxcomp_passes.prune.sensing import by_sensitivity
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from onnxcomp.graph import Model, Weight
+    from onnxcomp.graph import Constant, Model, Weight
     from onnxcomp.pipeline import Context
     from onnxcomp.verdicts import Verdict
 
@@ -138,11 +139,11 @@ class Prune(Pass):
             criterion = "sparsegpt" if has_data else "magnitude"
         # Of N:M there are no steps: every group has its zeros at once.
         steps = self.steps if self.pattern is None else 1
-        pruner = Pruner(levels, self._masks, criterion, self.sequential, steps)
+        coder = Coder(Pruning(levels, self._masks, criterion, steps), self.sequential)
         begun = LEVELS_SHARE if self._senses(context) else 0.0
-        verdicts = pruner.run(model, original, weights, context.part(begun, 1))
+        coder.run(model, original, weights, context.part(begun, 1))
         context.progress(1.0)
-        return [*skipped, *verdicts]
+        return [*skipped, *coder.verdicts(weights)]
 
     @property
     def _masks(self) -> Pattern:
@@ -179,7 +180,7 @@ class Prune(Pass):
 
     def _levels(
         self, model: Model, weights: Sequence[Weight], context: Context
-    ) -> dict[int, float]:
+    ) -> dict[Constant, float]:
         """Return the share of each weight that becomes zero."""
         if self.threshold is not None:
             shares = [by_threshold(weight, self.threshold) for weight in weights]
@@ -189,4 +190,4 @@ class Prune(Pass):
             shares = by_sensitivity(model, weights, self._masks, self.sparsity, context)
         else:
             shares = [self.sparsity] * len(weights)
-        return {id(weight.tensor): share for weight, share in zip(weights, shares, strict=True)}
+        return {weight.tensor: share for weight, share in zip(weights, shares, strict=True)}

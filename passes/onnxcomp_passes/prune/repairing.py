@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from onnxcomp.recovery import Problem, best_repair, refit_on_support, takes_bias
+from onnxcomp.recovery import refit_on_support
 from onnxcomp_passes.prune.alternating import alternating_mask
 from onnxcomp_passes.prune.masks import input_order
 from onnxcomp_passes.prune.scoring import Sweep, input_scores, magnitude_scores
@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from onnxcomp.statistics import InputStatistics, Layer
+    from onnxcomp.recovery import Problem
+    from onnxcomp.statistics import Layer
     from onnxcomp_passes.prune.masks import Mask, Pattern
 
     Floats = NDArray[np.float64]
@@ -44,65 +45,33 @@ class Aim:
     steps: int = 1
 
 
-@dataclass(frozen=True, eq=False)
-class PrunedWeight:
-    """A weight with zeros, and what makes up for them.
+def pruned_weights(layer: Layer, problem: Problem, aim: Aim) -> Iterator[tuple[Floats, str]]:
+    """Yield weights pruned for the columns that their layer gets, shape (groups, outputs, inputs).
 
-    Args:
-        values: The weight.
-        shift: What is added to each output, shape (groups, outputs).
-        how: What was done, for the verdict.
-    """
-
-    values: NDArray[Any]
-    shift: Floats
-    how: str
-
-
-def prune_weight(
-    layer: Layer,
-    values: NDArray[Any],
-    inputs: InputStatistics,
-    aim: Aim,
-) -> PrunedWeight:
-    """Prune a weight for the columns that its layer gets.
-
-    Tried are the mask by the criterion, and its weights fitted to the outputs of the original by
-    least squares: as if what the layer gets were what the original got, and for what it is. Each
-    is tried with its mean corrected and without. What is kept is measured on held-out columns; at
-    last mean and deviation of each output become what they were.
+    These are the mask by the criterion, and its weights fitted to the outputs of the original by
+    least squares: as if what the layer gets were what the original got, and for what it is.
 
     Args:
         layer: The layer.
-        values: The original's weight.
-        inputs: Statistics of what the layer multiplies, and perhaps of what the original does.
+        problem: The same as a least-squares problem.
         aim: What is to be reached.
+
+    Yields:
+        The weights, and what was done in words.
     """
-    moments = inputs.fit
-    assert moments is not None  # noqa: S101 - the caller has looked
-    weights = layer.form.to_matrices(values)
-    problem = Problem.of(weights, moments, shifts=all(takes_bias(use) for use in layer.uses))
     choose = _chooser(layer, problem, aim)
-
-    def candidates() -> Iterator[tuple[tuple[Floats, str], Floats]]:
-        target, how = problem.weights, "least squares"
+    target, how = problem.weights, "least squares"
+    fitted = _fitted(problem, target, choose, aim)
+    yield np.where(fitted != 0, target, 0.0), f"{aim.criterion} mask"
+    yield fitted, f"{aim.criterion} mask, {how}"
+    if problem.is_paired:
+        target, how = problem.target(), "least squares for what the layer gets"
         fitted = _fitted(problem, target, choose, aim)
-        plain = np.where(fitted != 0, target, 0.0)
-        yield (plain, f"{aim.criterion} mask"), plain
-        yield (fitted, f"{aim.criterion} mask, {how}"), fitted
-        if moments.paired:
-            target, how = problem.target(), "least squares for what the layer gets"
-            fitted = _fitted(problem, target, choose, aim)
-            yield (fitted, f"{aim.criterion} mask, {how}"), fitted
-        if aim.criterion == "sparsegpt":
-            agreed = _agreed(problem, target, fitted, aim, input_order(layer))
-            if agreed is not None:
-                yield (agreed, f"{aim.criterion} mask, alternated, {how}"), agreed
-
-    (best, how), _ = best_repair(problem, candidates(), inputs.held_out)
-    found, shift = problem.corrected(best)
-    how = f"{how}, deviations corrected" if problem.shifts else how
-    return PrunedWeight(layer.form.to_tensor(found).astype(values.dtype), shift, how)
+        yield fitted, f"{aim.criterion} mask, {how}"
+    if aim.criterion == "sparsegpt":
+        agreed = _agreed(problem, target, fitted, aim, input_order(layer))
+        if agreed is not None:
+            yield agreed, f"{aim.criterion} mask, alternated, {how}"
 
 
 def _fitted(problem: Problem, target: Floats, choose: Choose, aim: Aim) -> Floats:

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from onnxcomp.allocation import Option, allocate
-from onnxcomp.recovery import Problem, held_out_error, output_costs, output_errors
-from onnxcomp.statistics import held_out_samples, layers, one_thread
+from onnxcomp.layerwise import Sensed, costs_of
+from onnxcomp.recovery import Problem, held_out_error
+from onnxcomp.statistics import layers
 from onnxcomp_passes.prune.masks import input_order, matrix_form
 from onnxcomp_passes.prune.scoring import Sweep, magnitude_scores
 
@@ -27,9 +28,6 @@ if TYPE_CHECKING:
 
 SHARES = (0.0, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 """Shares of zeros that are weighed up, beside those that are probed."""
-
-SAMPLES = 16
-"""Samples, or complete feeds, on which it is measured what a weight matters."""
 
 ROWS = 256
 """Outputs of a layer on which the error at each share is measured."""
@@ -58,23 +56,15 @@ def by_sensitivity(
     shares = sorted({*(share for share in SHARES if share < probed[-1]), *probed})
     found = {id(layer.weight.tensor): layer for layer in layers(model)}
     chosen = [found[id(weight.tensor)] for weight in weights]
-    inputs = context.part(0, 0.2).inputs_of(model, chosen)
-    curves, changes = [], []
     tried = () if context.samples is None else probed
-    with one_thread():
-        for done, (layer, observed) in enumerate(zip(chosen, inputs, strict=True)):
-            curve, probes = _sensed(layer, observed, pattern, shares, tried)
-            curves.append(curve)
-            changes += [[(layer.weight.tensor, each)] for each in probes]
-            context.part(0.2, 0.6).progress((done + 1) / len(chosen))
-    errors = np.array([[curve[shares.index(share)] for share in probed] for curve in curves])
-    losses = errors
-    if context.samples is not None:
-        unseen = held_out_samples(context.samples, SAMPLES)
-        measured = output_errors(model, changes, unseen, context.part(0.6, 1).progress)
-        losses = np.reshape(measured, errors.shape)
+
+    def sense(layer: Layer, inputs: InputStatistics) -> Sensed:
+        errors, probes = _sensed(layer, inputs, pattern, shares, tried)
+        at = [errors[shares.index(share)] for share in tried]
+        return Sensed(errors, list(zip(at, probes, strict=True)))
+
     # More zeros never cost less.
-    costs = np.maximum.accumulate(output_costs(curves, errors, losses), axis=1)
+    costs = np.maximum.accumulate(costs_of(model, chosen, sense, context), axis=1)
     options = [
         [
             Option(round(weight.size * (1 - share)), cost)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnxcomp.recovery import Problem, takes_bias
-from onnxcomp.statistics import InputStatistics, layers, walk, watch_inputs
+from onnxcomp.statistics import InputStatistics, layers
 from onnxcomp_passes.prune_channels.consumers import consumers, parts_that, squares
 from onnxcomp_passes.prune_channels.costs import (
     SecondOrder,
@@ -66,7 +66,8 @@ def observe_groups(model: Model, groups: Sequence[Group], context: Context) -> l
     by_tensor = {id(layer.weight.tensor): layer for layer in layers(model)}
     found = [consumers(group, by_tensor) for group in groups]
     known = [each.layer for needs in found for each in needs if each.layer is not None]
-    inputs = _inputs(model, list(dict.fromkeys(known)), context)
+    known = list(dict.fromkeys(known))
+    inputs = dict(zip(map(id, known), context.inputs_of(model, known), strict=True))
     return [
         Observed(
             group,
@@ -103,16 +104,3 @@ def problem_of(
         weights = np.where(gone[:, :, None], 0, weights)
     may_shift = shifts and all(takes_bias(use) for use in layer.uses)
     return Problem.of(weights, moments, shifts=may_shift)
-
-
-def _inputs(
-    model: Model, known: Sequence[Layer], context: Context
-) -> Mapping[int, InputStatistics]:
-    if context.samples is not None:
-        watches, inputs = watch_inputs(known)
-        walk((model,), watches, context.samples, context.progress)
-        return {id(layer): each for layer, each in zip(known, inputs, strict=True)}
-    if context.statistics is None:
-        return {}
-    statistics = context.statistics
-    return {id(layer): statistics.of(layer) for layer in known}

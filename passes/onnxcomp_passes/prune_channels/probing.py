@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from onnxcomp.recovery import output_errors, refit_on_support
+from onnxcomp.layerwise import SAMPLES, output_errors
+from onnxcomp.recovery import refit_on_support
 from onnxcomp.statistics import held_out_samples, one_thread
 from onnxcomp_passes.prune_channels.costs import variance
 from onnxcomp_passes.prune_channels.observing import problem_of
@@ -24,9 +25,6 @@ if TYPE_CHECKING:
     from onnxcomp_passes.prune_channels.observing import Observed, Outputs
 
     Change = list[tuple[Constant, NDArray[Any]]]
-
-SAMPLES = 16
-"""Samples, or complete feeds, on which it is measured."""
 
 
 def importances(
@@ -60,7 +58,7 @@ def importances(
             changes.append(change)
             costs.append(cost)
     unseen = held_out_samples(context.samples, SAMPLES)
-    losses = output_errors(model, changes, unseen, context.progress, most=SAMPLES)
+    losses = output_errors(model, changes, unseen, context.progress)
     pairs = list(zip(losses, costs, strict=True))
     ratios = [loss / cost for loss, cost in pairs if 0 < loss < inf and 0 < cost < inf]
     typical = float(np.median(ratios)) if ratios else 1.0

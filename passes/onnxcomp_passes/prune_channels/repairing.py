@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from onnxcomp.layerwise import repair_layers
 from onnxcomp.recovery import (
     Problem,
     add_bias,
     bias_bytes,
     held_out_error,
     refit_on_support,
-    repair_layers,
     takes_bias,
 )
 
@@ -139,11 +139,9 @@ def repair_all(
         model,
         original,
         repair,
-        samples=context.samples,
-        statistics=context.statistics,
+        context=context,
         sequential=True,
         concerns=lambda weight: id(weight.tensor) in supports,
-        progress=context.progress,
     )
     return done
 

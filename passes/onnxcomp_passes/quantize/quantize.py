@@ -10,11 +10,11 @@ from pydantic import Field
 
 from onnxcomp.errors import OptionError
 from onnxcomp.graph import copy_model, raise_opset
+from onnxcomp.layerwise import Coder
 from onnxcomp.pipeline import Pass, Stage, skip
 from onnxcomp.statistics import layers
 from onnxcomp_passes.quantize.biases import make_room, round_biases
 from onnxcomp_passes.quantize.choosing import apply_fastest
-from onnxcomp_passes.quantize.coder import Coder
 from onnxcomp_passes.quantize.coding import Coding
 from onnxcomp_passes.quantize.combinations import check_combination
 from onnxcomp_passes.quantize.dynamic import rewrite_dynamic
@@ -26,6 +26,7 @@ from onnxcomp_passes.quantize.forms import (
     Form,
 )
 from onnxcomp_passes.quantize.halving import halve, replaced
+from onnxcomp_passes.quantize.method import Rounding
 from onnxcomp_passes.quantize.ports import EIGHT_BITS, code_ports, port_grids
 from onnxcomp_passes.quantize.processors import detected_profile
 from onnxcomp_passes.quantize.products import write_gemms
@@ -205,7 +206,8 @@ class Quantize(Pass):
         coding = Coding(*types, profile.largest_code, self.block_size, self.power_of_two)
         original, forms, ports = self._prepared(model, weights, coding, context)
         rest = context.part(STEP if self.mode == "static" else 0.0, 1)
-        verdicts = Coder(coding, forms, self.sequential).run(model, original, weights, rest)
+        coder = Coder(Rounding(coding, forms), self.sequential)
+        coder.run(model, original, weights, rest)
         of_form = {each: {key for key, one in forms.items() if one is each} for each in Form}
         round_biases(model, of_form[Form.INTEGER], profile)
         make_room(model, of_form[Form.FLOAT8])
@@ -214,7 +216,7 @@ class Quantize(Pass):
         if ports:
             code_ports(model, ports)
         context.progress(1.0)
-        return replaced([*skipped, *verdicts], halved)
+        return replaced([*skipped, *coder.verdicts(weights)], halved)
 
     def _least_opset(self, model: Model) -> int:
         """Return the opset that has the operators that the mode writes."""

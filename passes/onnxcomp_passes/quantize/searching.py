@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from onnxcomp.graph import copy_model
-from onnxcomp.recovery import output_errors
+from onnxcomp.layerwise import output_errors
 from onnxcomp.statistics import Range, RangeWatch, held_out_samples, layers, walk
 from onnxcomp_passes.quantize import ranges
 from onnxcomp_passes.quantize.grids import ActivationGrid

@@ -5,8 +5,7 @@ import pytest
 
 from onnxcomp import load_model
 from onnxcomp.graph import copy_model, model_bytes, weights
-from onnxcomp.recovery import output_costs, output_errors
-from onnxcomp.recovery.sensitivity import SAMPLES
+from onnxcomp.layerwise import SAMPLES, output_costs, output_errors
 from onnxcomp.runtime import open_session, read_samples
 from onnxcomp.testing.small_model import parsed
 
