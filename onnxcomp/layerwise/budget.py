@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from onnxcomp.graph import Constant, Model, Weight
+    from onnxcomp.layerwise.curves import Curves
 
 Choice = TypeVar("Choice")
 
@@ -32,8 +33,7 @@ class Allotment(Generic[Choice]):
         model: The model.
         weights: Weights of it.
         choices: What each may become.
-        nbytes: What each takes in the file by each choice, shape (weights, choices).
-        costs: What the outputs lose by it, likewise.
+        curves: What each takes and costs by each choice.
         is_repaired: Whether later layers will make up for what earlier ones lose.
 
     Attributes:
@@ -45,9 +45,8 @@ class Allotment(Generic[Choice]):
         model: Model,
         weights: Sequence[Weight],
         choices: Sequence[Choice],
+        curves: Curves,
         *,
-        nbytes: Sequence[Sequence[int]],
-        costs: Sequence[Sequence[float]],
         is_repaired: bool,
     ) -> None:
         self.weights = weights
@@ -58,7 +57,7 @@ class Allotment(Generic[Choice]):
         shares = [LEFT if is_repaired and weight.tensor not in last else 1.0 for weight in weights]
         self._options = [
             [Option(*pair) for pair in zip(sizes, np.multiply(lost, share).tolist(), strict=True)]
-            for share, sizes, lost in zip(shares, nbytes, costs, strict=True)
+            for share, sizes, lost in zip(shares, curves.nbytes, curves.costs, strict=True)
         ]
 
     @property
@@ -120,6 +119,6 @@ def keep_within(
     raise ReachError(
         name,
         f"a file of {limit} bytes cannot be reached; the smallest has about {limit + excess} "
-        f"(allow more, or {name} more tensors)",
+        "(allow more, or leave fewer tensors out)",
         size / (limit + excess),
     )

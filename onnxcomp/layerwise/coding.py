@@ -23,7 +23,7 @@ from onnxcomp.recovery import (
 from onnxcomp.statistics import layers
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
@@ -44,7 +44,7 @@ CODED_SHARE = 0.1
 """Of the progress: for coding without data."""
 
 
-AnyMethod = TypeVar("AnyMethod", bound=Method[Any])
+AnyMethod = TypeVar("AnyMethod", bound=Method[Any, Any])
 
 
 @dataclass(eq=False)
@@ -56,12 +56,14 @@ class Coder(Generic[AnyMethod]):
         sequential: Whether each layer is repaired for what those before now give.
 
     Attributes:
+        choices: What was chosen for single weights.
         found: The verdicts.
         tables: What decodings share, and the file has by now; a function has its own.
     """
 
     method: AnyMethod
     sequential: bool
+    choices: Mapping[Constant, Any] = field(default_factory=dict)
     found: dict[Constant, Verdict] = field(default_factory=dict)
     tables: defaultdict[str, set[tuple[object, ...]]] = field(
         default_factory=lambda: defaultdict(set)
@@ -157,7 +159,7 @@ class Coder(Generic[AnyMethod]):
         weight, values = layer.weight, layer.weight.load()
         present, before = self.tables[weight.function], weight.tensor.nbytes
         try:
-            made, how = self.method.plain(layer, values)
+            made, how = self.method.plain(layer, values, self.choices.get(weight.tensor))
             store = self.method.store(layer, made, values, present)
         except ValueError as error:
             return skip(weight, str(error))
@@ -178,8 +180,9 @@ class Coder(Generic[AnyMethod]):
             return
         shifts = all(takes_bias(use) for use in layer.uses)
         problem = Problem.of(layer.form.to_matrices(values), moments, shifts=shifts)
-        verdict = self.found[weight.tensor]
-        candidates = self.method.candidates(layer, values, problem, verdict.reason)
+        choice = self.choices.get(weight.tensor)
+        how = self.found[weight.tensor].reason
+        candidates = self.method.candidates(layer, values, problem, choice, how)
         try:
             (made, how), shift = best_repair(problem, candidates, inputs.held_out)
             made, shift, last = self.method.finished(layer, problem, made, shift)

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from onnxcomp.graph import override, referring_bytes
-from onnxcomp.layerwise.portions import portions
 from onnxcomp.runtime import open_session
-from onnxcomp.statistics import held_out_samples, one_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -19,9 +16,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
     from onnxcomp.graph import Constant, Model
-    from onnxcomp.pipeline import Context
     from onnxcomp.runtime import Feed, Samples, Session
-    from onnxcomp.statistics import InputStatistics, Layer
 
     Floats = NDArray[np.float64]
     Outputs = list[Floats]
@@ -35,69 +30,6 @@ TINY = 1e-30
 
 ENOUGH = ((6, 256), (2, 1024))
 """Samples that do where their outputs have so many rows together: two whole pictures do."""
-
-OBSERVING_SHARE = 0.6
-"""Of the progress: for finding what layers lose; the rest is for what outputs lose by it."""
-
-
-@dataclass(frozen=True, eq=False)
-class Sensed:
-    """What a layer loses by each of several choices.
-
-    Args:
-        errors: Squared errors, relative to the layer's outputs, or to the weight where those are
-            not known; infinite for no choice.
-        probes: The weight as it is with a few of the choices, with the errors of those, ascending;
-            as many for every layer.
-    """
-
-    errors: Sequence[float]
-    probes: Sequence[tuple[float, NDArray[Any]]]
-
-
-def costs_of(
-    model: Model,
-    layers: Sequence[Layer],
-    sense: Callable[[Layer, InputStatistics], Sensed],
-    context: Context,
-) -> Floats:
-    """Measure what the outputs of a model lose by each choice for each of some layers.
-
-    Where there are samples, the model is run with one layer at a time changed, at a few choices;
-    otherwise the layers' own errors stand for what the outputs lose.
-
-    Args:
-        model: The model, before anything is changed.
-        layers: Layers of it.
-        sense: Tells what a layer loses, given what it multiplies its weight with.
-        context: Samples, or statistics of the model.
-
-    Returns:
-        Shape (layers, choices), infinite for no choice.
-    """
-    errors: list[Sequence[float]] = []
-    probed: list[list[float]] = []
-    losses: list[float] = []
-    unseen = None if context.samples is None else held_out_samples(context.samples, SAMPLES)
-    parts = list(portions(layers))
-    for number, part in enumerate(parts):
-        told = context.part(number / len(parts), (number + 1) / len(parts))
-        inputs = told.part(0, OBSERVING_SHARE).inputs_of(model, part)
-        with one_thread():
-            sensed = [sense(*pair) for pair in zip(part, inputs, strict=True)]
-        errors += [each.errors for each in sensed]
-        probed += [[error for error, _ in each.probes] for each in sensed]
-        if unseen is not None:
-            changes = [
-                [(layer.weight.tensor, values)]
-                for layer, each in zip(part, sensed, strict=True)
-                for _, values in each.probes
-            ]
-            told = told.part(OBSERVING_SHARE, 1)
-            losses += output_errors(model, changes, unseen, told.progress)
-    if unseen is None:
-        return np.asarray(errors, np.float64).reshape(len(errors), -1 if errors else 0)
-    return output_costs(errors, probed, np.reshape(losses, np.shape(probed)))
 
 
 def output_errors(

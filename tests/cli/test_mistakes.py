@@ -190,10 +190,7 @@ def test_an_unknown_command(call):
         ),
         (
             ["--size-ratio", "2", "--share", "model"],
-            (
-                "cluster: size_ratio and max_bytes choose the coding of each tensor; "
-                "leave out clusters, width, share and granularity"
-            ),
+            "cluster: size_ratio and max_bytes choose for each tensor; leave out share",
         ),
     ],
 )

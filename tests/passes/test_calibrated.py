@@ -22,7 +22,6 @@ from onnxcomp.statistics import (
 )
 from onnxcomp.testing.small_model import parsed
 from onnxcomp_passes.cluster.coding import code_vectors
-from onnxcomp_passes.cluster.method import Clustering
 from onnxcomp_passes.cluster.recoding import Grid
 
 HOW = (
@@ -393,8 +392,8 @@ def test_a_mean_is_corrected_only_where_that_helps_on_unseen_columns(models, sig
     inputs.held_out.add(sign * columns[:, :200], None, random)
     values = layer.weight.load()
     problem = Problem.of(layer.form.to_matrices(values), inputs.fit, shifts=True)
-    method = Clustering(Cluster(bits=2, granularity="tensor").codebooks, None)
-    method.plain(layer, values)
-    candidates = method.candidates(layer, values, problem, "4 clusters")
+    method = Cluster(bits=2, granularity="tensor").method([layer.weight], Context())
+    method.plain(layer, values, None)
+    candidates = method.candidates(layer, values, problem, None, "4 clusters")
     _, shift = best_repair(problem, candidates, inputs.held_out)
     assert shift.any() == (sign > 0)

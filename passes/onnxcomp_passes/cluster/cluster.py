@@ -2,37 +2,28 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
 from onnxcomp.errors import OptionError
-from onnxcomp.graph import copy_model, count_bytes, merge_identical, raise_opset
-from onnxcomp.layerwise import Coder, keep_within
-from onnxcomp.pipeline import Pass, Stage, Strength, change, skip
+from onnxcomp.graph import merge_identical
+from onnxcomp.layerwise import WeightPass
+from onnxcomp.pipeline import Stage, Strength, change
 from onnxcomp.stores import FOLDING_LIMIT, TOO_LARGE
 from onnxcomp_passes.cluster.blocks import is_finite
-from onnxcomp_passes.cluster.choosing import allotment_of
 from onnxcomp_passes.cluster.coding import LOWEST_OPSET, common_codebook
 from onnxcomp_passes.cluster.method import Clustering, Codebooks
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from onnxcomp.graph import Constant, Model, Weight
+    from onnxcomp.graph import Model, Weight
     from onnxcomp.pipeline import Context
     from onnxcomp.verdicts import Verdict
-    from onnxcomp_passes.cluster.curves import Choice
-
-ALLOTTING_SHARE = 0.5
-"""Of the progress: for choosing bits."""
 
 
-class Cluster(Pass):
+class Cluster(WeightPass):
     """Share weights: store each tensor as short codes into a small codebook.
 
     The codebook is the exact optimum of one-dimensional k-means. A weight W becomes
@@ -44,6 +35,7 @@ class Cluster(Pass):
 
     name: ClassVar[str] = "cluster"
     stage: ClassVar[Stage] = Stage.CODE
+    least_opset: ClassVar[int] = LOWEST_OPSET
 
     bits: Annotated[int, Field(ge=1, le=8, description="Bits a weight.")] = 4
     clusters: Annotated[
@@ -72,30 +64,6 @@ class Cluster(Pass):
         Literal["tensor", "model"],
         Field(description="Whether each tensor has codebooks of its own or all share one."),
     ] = "tensor"
-    min_elements: Annotated[
-        int, Field(ge=1, description="Leave tensors with fewer elements alone.")
-    ] = 256
-    size_ratio: Annotated[
-        float | None,
-        Field(
-            gt=1,
-            description="Choose bits for each tensor, not --bits, for a file so much smaller.",
-        ),
-    ] = None
-    max_bytes: Annotated[
-        int | None,
-        Field(
-            ge=1,
-            description="Choose bits for each tensor, not --bits, for a file of so many at most.",
-        ),
-    ] = None
-    sequential: Annotated[
-        bool,
-        Field(description="With data, repair layers one after the other, each for its input."),
-    ] = True
-    depthwise: Annotated[
-        bool, Field(description="Cluster depthwise convolutions too; they lose most by it.")
-    ] = False
 
     def model_post_init(self, context: Any, /) -> None:
         """Refuse combinations that cannot be stored."""
@@ -110,17 +78,13 @@ class Cluster(Pass):
                 f"{self.name}: granularity = 'group' has codebooks of its own and width 1; "
                 "use 'scale' or 'tensor'"
             )
-        if self.size_ratio is not None and self.max_bytes is not None:
-            raise OptionError(
-                f"{self.name}: size_ratio and max_bytes exclude each other; give one"
-            )
-        has_budget = self.size_ratio is not None or self.max_bytes is not None
-        is_fixed = self.clusters or self.width > 1 or self.share == "model"
-        if has_budget and (is_fixed or self.granularity != "scale"):
-            raise OptionError(
-                f"{self.name}: size_ratio and max_bytes choose the coding of each tensor; leave "
-                "out clusters, width, share and granularity"
-            )
+        given = {
+            "clusters": self.clusters is not None,
+            "width": self.width > 1,
+            "share": self.share == "model",
+            "granularity": self.granularity != "scale",
+        }
+        self.check_budget([name for name, is_given in given.items() if is_given])
         if self.share == "model" and self.width > 1:
             raise OptionError(f"{self.name}: share = 'model' needs width = 1")
 
@@ -129,42 +93,7 @@ class Cluster(Pass):
         """What a search turns: the size."""
         return Strength("size_ratio", 1.5, 24.0)
 
-    @property
-    def codebooks(self) -> Codebooks:
-        """What codebooks a weight gets, unless bits are chosen for each."""
-        return self._codebooks(0)
-
-    def apply(self, model: Model, context: Context) -> list[Verdict]:
-        """Cluster every weight that is worth it; with data, repair each for what it now gets."""
-        raise_opset(model, LOWEST_OPSET)
-        limit = self.max_bytes
-        if self.size_ratio is not None:
-            limit = int(count_bytes(model) / self.size_ratio)
-        verdicts = self._share_identical(model)
-        original = copy_model(model)
-        weights, skipped = self._suitable(model)
-        common = self._common_codebook(weights)
-        coder = Coder(Clustering(self._codebooks(context.seed), common), self.sequential)
-        if limit is None:
-            coder.run(model, original, weights, context)
-        else:
-            self._code_within(limit, model, weights, coder, context.part(0, ALLOTTING_SHARE))
-            coder.repair(model, original, context.part(ALLOTTING_SHARE, 1))
-        context.progress(1.0)
-        return [*verdicts, *skipped, *coder.verdicts(weights)]
-
-    def _codebooks(self, seed: int) -> Codebooks:
-        return Codebooks(
-            self.bits,
-            self.clusters,
-            self.granularity,
-            self.group_size,
-            self.width,
-            self.entries,
-            seed,
-        )
-
-    def _share_identical(self, model: Model) -> list[Verdict]:
+    def begin(self, model: Model) -> list[Verdict]:
         """Let all readers of identical weights read the first; return verdicts on the others."""
         candidates, _ = self.candidates(model)
         return [
@@ -174,52 +103,33 @@ class Cluster(Pass):
             for kept, gone in merge_identical(model, candidates)
         ]
 
-    def _suitable(self, model: Model) -> tuple[list[Weight], list[Verdict]]:
-        weights, skipped = self.candidates(model)
-        reasons = [self._unsuitable(weight) for weight in weights]
-        pairs = list(zip(weights, reasons, strict=True))
-        skipped += [skip(weight, reason) for weight, reason in pairs if reason is not None]
-        return [weight for weight, reason in pairs if reason is None], skipped
-
-    def _code_within(
-        self,
-        limit: int,
-        model: Model,
-        weights: Sequence[Weight],
-        coder: Coder[Clustering],
-        context: Context,
-    ) -> None:
-        """Choose a coding for each weight so that the file keeps within a limit, and code.
-
-        Raises:
-            ReachError: It cannot.
-        """
-        concerned = [weight for weight in weights if is_finite(weight.load())]
-        setting = self.model_dump_json(exclude={"size_ratio", "max_bytes"})
-        allotment = allotment_of(model, concerned, coder.method, setting, context)
-        names = len(json.dumps([self.include, self.exclude]))
-
-        def code(chosen: dict[Constant, Choice]) -> int:
-            coder.method.chosen = chosen
-            coder.code(model, weights, context.part(1, 1))
-            return names + coder.reserved_bytes(model, context)
-
-        keep_within(limit, model, allotment, code, name=self.name)
-
-    def _unsuitable(self, weight: Weight) -> str | None:
-        if weight.is_depthwise and not self.depthwise:
-            return "belongs to a depthwise convolution"
-        if weight.size < self.min_elements:
-            return f"is tiny ({weight.size} elements)"
-        if weight.size % self.width:
-            return f"has {weight.size} elements, no multiple of width {self.width}"
-        only_rows = set(weight.op_types) == {"Gather"}
-        if weight.size * weight.dtype.itemsize > FOLDING_LIMIT and not only_rows:
-            return TOO_LARGE
-        return None
-
-    def _common_codebook(self, weights: Sequence[Weight]) -> NDArray[np.float64] | None:
+    def method(self, weights: Sequence[Weight], context: Context) -> Clustering:
+        """Return what codes weights by codebooks."""
+        codebooks = Codebooks(
+            self.bits,
+            self.clusters,
+            self.granularity,
+            self.group_size,
+            self.width,
+            self.entries,
+            context.seed,
+        )
         if self.share == "tensor":
-            return None
+            return Clustering(codebooks, None)
         by_channel = self.granularity == "scale"
-        return common_codebook(weights, self.codebooks.size, by_channel=by_channel)
+        return Clustering(
+            codebooks, common_codebook(weights, codebooks.size, by_channel=by_channel)
+        )
+
+    def unsuitable(self, weight: Weight) -> str | None:
+        """Return why a weight is left alone, in words that follow its name; None if it is not."""
+        reason = super().unsuitable(weight)
+        only_rows = set(weight.op_types) == {"Gather"}
+        is_large = weight.size * weight.dtype.itemsize > FOLDING_LIMIT
+        if reason is None and weight.size % self.width:
+            reason = f"has {weight.size} elements, no multiple of width {self.width}"
+        if reason is None and is_large and not only_rows:
+            reason = TOO_LARGE
+        if reason is None and not is_finite(weight.load()):
+            reason = "holds NaN or infinity"
+        return reason

@@ -86,20 +86,6 @@ VECTORS = 8192
 """Vectors that a codebook is made of; from fewer it would look better than it is."""
 
 
-@dataclass(frozen=True)
-class Curve:
-    """What one weight takes and costs at each of `CHOICES`.
-
-    Args:
-        nbytes: Bytes in the file.
-        errors: Squared error relative to the outputs of the layer, or to the weight where they
-            are not known.
-    """
-
-    nbytes: tuple[int, ...]
-    errors: tuple[float, ...]
-
-
 def problem_of(layer: Layer, inputs: InputStatistics) -> Problem | None:
     """Return a layer's weights with what they multiply; None where that is not known."""
     moments = inputs.fit
@@ -120,15 +106,15 @@ def curve_of(
     problem: Problem | None,
     feedbacks: Sequence[Feedback],
     held_out: HeldOut | None,
-) -> Curve:
-    """Measure what a weight takes and costs, on held-out columns where there are some."""
+) -> tuple[tuple[int, ...], tuple[float, ...]]:
+    """Return what a weight takes and loses by each choice, on held-out columns if there are."""
     sizes = tuple(_stored_bytes(weight, choice) for choice in CHOICES)
     if problem is None:
         rows = np.moveaxis(weight.load(), weight.output_axis, 0)
         rows = rows.reshape(len(rows), -1)[:: max(1, len(rows) // (8 * ROWS))].astype(np.float64)
-        return Curve(sizes, _errors(lambda choice: _rounding_error(rows, choice)))
+        return sizes, _errors(lambda choice: _rounding_error(rows, choice))
     step = max(1, problem.weights.shape[1] // ROWS)
-    return Curve(sizes, _feedback_errors(problem, step, feedbacks, held_out))
+    return sizes, _feedback_errors(problem, step, feedbacks, held_out)
 
 
 def _feedback_errors(

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from onnxcomp.layerwise import Method
+from onnxcomp.layerwise import Curve, Method
 from onnxcomp.recovery import Feedback, support_of
 from onnxcomp.stores import FOLDING_LIMIT, TOO_LARGE
-from onnxcomp_passes.cluster.blocks import is_finite
 from onnxcomp_passes.cluster.coding import (
     Coding,
     EntryType,
@@ -18,10 +17,18 @@ from onnxcomp_passes.cluster.coding import (
     code_tensor,
     code_vectors,
 )
+from onnxcomp_passes.cluster.curves import (
+    CHOICES,
+    PROBES,
+    Choice,
+    curve_of,
+    feedbacks_of,
+    problem_of,
+)
 from onnxcomp_passes.cluster.recoding import Grid
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
@@ -29,9 +36,8 @@ if TYPE_CHECKING:
     from onnxcomp.graph import Constant, Weight
     from onnxcomp.layerwise.method import Tables
     from onnxcomp.recovery import Problem
-    from onnxcomp.statistics import Layer
+    from onnxcomp.statistics import InputStatistics, Layer
     from onnxcomp.stores import Store
-    from onnxcomp_passes.cluster.curves import Choice
 
     Floats = NDArray[np.float64]
 
@@ -95,20 +101,20 @@ class Codebooks:
 
 
 @dataclass(eq=False)
-class Clustering(Method[Coding]):
+class Clustering(Method[Choice, Coding]):
     """Codes weights by codebooks.
 
     Args:
         codebooks: What they are, unless something else was chosen for a weight.
         common: The entries that all weights share; None where each has its own.
 
-    Attributes:
-        chosen: What was chosen for single weights.
     """
+
+    choices: ClassVar[Sequence[Choice]] = CHOICES
+    probed: ClassVar[Sequence[int]] = [CHOICES.index(each) for each in PROBES]
 
     codebooks: Codebooks
     common: Floats | None
-    chosen: dict[Constant, Choice] = field(default_factory=dict)
     _known: dict[Constant, tuple[Choice | None, Coding, str]] = field(default_factory=dict)
 
     def code(
@@ -118,32 +124,37 @@ class Clustering(Method[Coding]):
         codebooks = self.codebooks if choice is None else choice.of(self.codebooks)
         return codebooks.code(values, weight.output_axis, self.common)
 
-    def plain(self, layer: Layer, values: NDArray[Any]) -> tuple[Coding, str]:
+    def plain(
+        self, layer: Layer, values: NDArray[Any], choice: Choice | None
+    ) -> tuple[Coding, str]:
         """Return the nearest codes, which are found once for each choice."""
         weight = layer.weight
-        if not is_finite(values):
-            raise ValueError("holds NaN or infinity")
-        choice, known = self.chosen.get(weight.tensor), self._known.get(weight.tensor)
+        known = self._known.get(weight.tensor)
         if known is None or known[0] != choice:
             known = choice, *self.code(weight, values, choice)
             self._known[weight.tensor] = known
         return known[1:]
 
     def candidates(
-        self, layer: Layer, values: NDArray[Any], problem: Problem, how: str
+        self,
+        layer: Layer,
+        values: NDArray[Any],
+        problem: Problem,
+        choice: Choice | None,
+        how: str,
     ) -> Iterator[tuple[tuple[Coding, str], NDArray[np.floating]]]:
         """Yield codes for the columns that a layer gets.
 
         These are the nearest codes, error feedback from the weight itself, and error feedback
         from the weights that are best for what the layers before now give.
         """
-        for coding, done in self._candidates(layer, values, problem):
+        for coding, done in self._candidates(layer, values, problem, choice):
             yield (coding, f"{how}; {done}"), layer.form.to_matrices(coding.decoded(values))
 
     def _candidates(
-        self, layer: Layer, values: NDArray[Any], problem: Problem
+        self, layer: Layer, values: NDArray[Any], problem: Problem, choice: Choice | None
     ) -> Iterator[tuple[Coding, str]]:
-        choice, plain, _ = self._known.pop(layer.weight.tensor)
+        plain = self._known.pop(layer.weight.tensor)[1]
         yield plain, "nearest codes"
         grid = Grid(plain, layer.form, values.dtype)
         if grid.width is None:
@@ -161,6 +172,36 @@ class Clustering(Method[Coding]):
             refit = grid.refit(found, target, problem.second)
             if refit is not None:
                 yield refit, "error feedback after refit, codebook refitted"
+
+    def curve(self, layer: Layer, inputs: InputStatistics, *, has_probes: bool) -> Curve:
+        """Return what a weight takes and loses by each choice, after error feedback.
+
+        Errors are those of a part of the outputs and of held-out columns: feedback from few
+        columns looks perfect on those.
+        """
+        problem = problem_of(layer, inputs)
+        feedbacks = [] if problem is None else feedbacks_of(problem)
+        nbytes, errors = curve_of(layer.weight, problem, feedbacks, inputs.held_out)
+        probes = [
+            (errors[index], self._probe(layer, problem, feedbacks, CHOICES[index]))
+            for index in (self.probed if has_probes else ())
+        ]
+        return Curve(nbytes, errors, probes)
+
+    def _probe(
+        self,
+        layer: Layer,
+        problem: Problem | None,
+        feedbacks: Sequence[Feedback],
+        choice: Choice,
+    ) -> NDArray[Any]:
+        """Return a weight as it is when it is coded so."""
+        values = layer.weight.load()
+        coding, _ = self.code(layer.weight, values, choice)
+        if problem is not None:
+            grid = Grid(coding, layer.form, values.dtype)
+            coding = grid.recode(problem.weights, feedbacks, support_of(problem.weights))
+        return coding.decoded(values)
 
     def store(self, layer: Layer, made: Coding, values: NDArray[Any], present: Tables) -> Store:
         """Return codes as they are stored."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import cached_property
@@ -158,7 +159,11 @@ class Planner:
             if menus[key]:
                 concerned.append(site)
         told = self.context.part(SURVEYED, 1)
-        sensitivities = losses(self.model, concerned, found.probes, told)
+        kinds = [*self.wish.kinds, str(self.wish.multiple)]
+        name = json.dumps(["losses of layers", kinds, [site.weight.name for site in concerned]])
+        sensitivities = self.context.recall(
+            name, lambda: losses(self.model, concerned, found.probes, told)
+        )
         others = [site for site, _ in subjects if all(site is not one for one in concerned)]
         held = sum(cost(site, None) for site in others)
         own = (concerned, menus, sensitivities, cost)

@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from onnxcomp.layerwise import Method
+from onnxcomp.layerwise import Curve, Method
 from onnxcomp.stores import AffineStore, SparseStore, leave_out_zeros
 from onnxcomp_passes.prune.masks import matrix_form, sparsity_of
 from onnxcomp_passes.prune.repairing import Aim, Criterion, pruned_weights
 from onnxcomp_passes.prune.scoring import magnitude_scores
+from onnxcomp_passes.prune.sensing import PROBES, SHARES, sensed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
 
-    from onnxcomp.graph import Constant
     from onnxcomp.layerwise.method import Tables
     from onnxcomp.recovery import Problem
-    from onnxcomp.statistics import Layer
+    from onnxcomp.statistics import InputStatistics, Layer
     from onnxcomp.stores import Store
     from onnxcomp_passes.prune.masks import Pattern
 
@@ -32,38 +32,62 @@ WORTHWHILE = 0.9
 
 
 @dataclass(frozen=True, eq=False)
-class Pruning(Method["NDArray[Any]"]):
+class Pruning(Method[float, "NDArray[Any]"]):
     """Makes weights zero; what is made of one are its values.
 
     Args:
-        levels: The share of each weight that becomes zero.
         pattern: Which become zero together.
         criterion: By what it is chosen which, where there is data.
         steps: Steps in which each layer is pruned, with a fit of what is left after each.
+        counts_bytes: Whether curves are of bytes; if not, of elements that are left.
     """
 
-    levels: Mapping[Constant, float]
+    choices: ClassVar[Sequence[float]] = SHARES
+    probed: ClassVar[Sequence[int]] = [SHARES.index(share) for share in PROBES]
+
     pattern: Pattern
     criterion: Criterion
     steps: int
+    counts_bytes: bool = False
 
-    def plain(self, layer: Layer, values: NDArray[Any]) -> tuple[NDArray[Any], str]:
-        """Return a weight whose smallest elements are zero."""
+    def plain(
+        self, layer: Layer, values: NDArray[Any], choice: float | None
+    ) -> tuple[NDArray[Any], str]:
+        """Return a weight of which a share, the smallest elements, is zero."""
+        assert choice is not None  # noqa: S101 - every weight has a share of its own
         form = matrix_form(layer)
         scores = magnitude_scores(form.to_matrices(values.astype(np.float32, copy=False)))
-        kept = self.pattern.keep(scores, self.levels[layer.weight.tensor])
+        kept = self.pattern.keep(scores, choice)
         pruned = np.where(form.to_tensor(kept), values, values.dtype.type(0))
         return pruned, f"{sparsity_of(pruned):.1%} zeros by magnitude"
 
     def candidates(
-        self, layer: Layer, values: NDArray[Any], problem: Problem, how: str
+        self,
+        layer: Layer,
+        values: NDArray[Any],
+        problem: Problem,
+        choice: float | None,
+        how: str,
     ) -> Iterator[tuple[tuple[NDArray[Any], str], Floats]]:
         """Yield weights with zeros that fit what their layer gets."""
         del how, values
-        aim = Aim(self.criterion, self.pattern, self.levels[layer.weight.tensor], self.steps)
+        assert choice is not None  # noqa: S101 - every weight has a share of its own
+        aim = Aim(self.criterion, self.pattern, choice, self.steps)
         for found, done in pruned_weights(layer, problem, aim):
             zeros = f"{sparsity_of(found):.1%} zeros by {done}"
             yield (layer.form.to_tensor(found), zeros), found
+
+    def curve(self, layer: Layer, inputs: InputStatistics, *, has_probes: bool) -> Curve:
+        """Return what a weight takes and loses by each share, after error feedback."""
+        shares = [SHARES[index] for index in self.probed] if has_probes else []
+        errors, probes = sensed(layer, inputs, self.pattern, shares)
+        values, size = layer.weight.load(), layer.weight.size
+        if self.counts_bytes:
+            nbytes = [self._tried(layer, values, share)[0] for share in SHARES]
+        else:
+            nbytes = [round(size * (1 - share)) for share in SHARES]
+        at = [errors[index] for index in self.probed]
+        return Curve(nbytes, errors, list(zip(at, probes, strict=False)))
 
     def finished(
         self, layer: Layer, problem: Problem, made: NDArray[Any], shift: Floats

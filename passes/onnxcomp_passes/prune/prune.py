@@ -8,9 +8,8 @@ import numpy as np
 from pydantic import Field
 
 from onnxcomp.errors import OptionError
-from onnxcomp.graph import copy_model, raise_opset
-from onnxcomp.layerwise import Coder
-from onnxcomp.pipeline import Pass, Stage, Strength, skip
+from onnxcomp.layerwise import WeightPass
+from onnxcomp.pipeline import Stage, Strength
 from onnxcomp.stores import FOLDING_LIMIT, TOO_LARGE
 from onnxcomp_passes.prune.levels import by_magnitude, by_threshold
 from onnxcomp_passes.prune.masks import Pattern
@@ -22,16 +21,12 @@ if TYPE_CHECKING:
 
     from onnxcomp.graph import Constant, Model, Weight
     from onnxcomp.pipeline import Context
-    from onnxcomp.verdicts import Verdict
 
 LOWEST_OPSET = 11
 """The opset that has the operators of a decoding."""
 
-LEVELS_SHARE = 0.3
-"""Of the progress: for choosing the share of each weight."""
 
-
-class Prune(Pass):
+class Prune(WeightPass):
     """Prune: make weights zero, and store only the others and where they are.
 
     The file shrinks: half of the weights take 0.53 of its bytes, and `cluster` or `quantize`
@@ -44,6 +39,7 @@ class Prune(Pass):
 
     name: ClassVar[str] = "prune"
     stage: ClassVar[Stage] = Stage.PRUNE
+    least_opset: ClassVar[int] = LOWEST_OPSET
 
     sparsity: Annotated[
         float, Field(gt=0, lt=1, description="Share of the weights that become zero.")
@@ -77,10 +73,6 @@ class Prune(Pass):
     block: Annotated[
         int, Field(ge=1, le=256, description="Neighbouring inputs that become zero together.")
     ] = 1
-    sequential: Annotated[
-        bool,
-        Field(description="With data, repair layers one after the other, each for its input."),
-    ] = True
     steps: Annotated[
         int,
         Field(
@@ -90,16 +82,12 @@ class Prune(Pass):
             "after each.",
         ),
     ] = 1
-    min_elements: Annotated[
-        int, Field(ge=1, description="Leave tensors with fewer elements alone.")
-    ] = 256
-    depthwise: Annotated[
-        bool, Field(description="Prune depthwise convolutions too; they lose most by it.")
-    ] = False
 
     def model_post_init(self, context: Any, /) -> None:
         """Refuse combinations that contradict each other."""
         del context
+        others = [name for name in ("threshold", "pattern") if getattr(self, name) is not None]
+        self.check_budget([*others, *(["scope"] if self.scope != "auto" else [])])
         if self.threshold is not None and self.pattern is not None:
             raise OptionError(f"{self.name}: threshold and pattern exclude each other; give one")
         if self.pattern is not None and self.block > 1:
@@ -122,55 +110,39 @@ class Prune(Pass):
         """Whether there must be data, to know what weights are multiplied with."""
         return self.criterion in {"wanda", "sparsegpt"}
 
-    def apply(self, model: Model, context: Context) -> list[Verdict]:
-        """Prune every weight that gets smaller by it; with data, repair each for what it gets."""
+    def method(self, weights: Sequence[Weight], context: Context) -> Pruning:
+        """Return what makes weights zero.
+
+        Raises:
+            OptionError: The criterion needs data, and there is none.
+        """
+        del weights
         has_data = context.samples is not None or context.statistics is not None
         if self.needs_data and not has_data:
             raise OptionError(
                 f"{self.name}: criterion = {self.criterion!r} needs data; give --data, or use "
                 "magnitude"
             )
-        raise_opset(model, LOWEST_OPSET)
-        original = copy_model(model)
-        weights, skipped = self._suitable(model)
-        levels = self._levels(model, weights, context.part(0, LEVELS_SHARE))
         criterion = self.criterion
         if criterion == "auto":
             criterion = "sparsegpt" if has_data else "magnitude"
         # Of N:M there are no steps: every group has its zeros at once.
         steps = self.steps if self.pattern is None else 1
-        coder = Coder(Pruning(levels, self._masks, criterion, steps), self.sequential)
-        begun = LEVELS_SHARE if self._senses(context) else 0.0
-        coder.run(model, original, weights, context.part(begun, 1))
-        context.progress(1.0)
-        return [*skipped, *coder.verdicts(weights)]
+        return Pruning(self._masks, criterion, steps, counts_bytes=self.has_budget)
 
     @property
     def _masks(self) -> Pattern:
         kept, group = map(int, (self.pattern or "0:0").split(":"))
         return Pattern(kept, group, self.block, by_row=self.scope == "row")
 
-    def _suitable(self, model: Model) -> tuple[list[Weight], list[Verdict]]:
-        weights, skipped = self.candidates(model)
-        suitable = []
-        for each in weights:
-            reason = self._unsuitable(each)
-            if reason is None:
-                suitable.append(each)
-            else:
-                skipped.append(skip(each, reason))
-        return suitable, skipped
-
-    def _unsuitable(self, weight: Weight) -> str | None:
-        if weight.is_depthwise and not self.depthwise:
-            return "belongs to a depthwise convolution"
-        if weight.size < self.min_elements:
-            return f"is tiny ({weight.size} elements)"
-        if weight.size * weight.dtype.itemsize > FOLDING_LIMIT:
-            return TOO_LARGE
-        if not np.isfinite(weight.load().astype(np.float32)).all():
-            return "holds NaN or infinity"
-        return None
+    def unsuitable(self, weight: Weight) -> str | None:
+        """Return why a weight is left alone, in words that follow its name; None if it is not."""
+        reason = super().unsuitable(weight)
+        if reason is None and weight.size * weight.dtype.itemsize > FOLDING_LIMIT:
+            reason = TOO_LARGE
+        if reason is None and not np.isfinite(weight.load().astype(np.float32)).all():
+            reason = "holds NaN or infinity"
+        return reason
 
     def _senses(self, context: Context) -> bool:
         """Whether the share of each weight follows from what it means for the outputs."""
@@ -178,8 +150,8 @@ class Prune(Pass):
         is_free = self.threshold is None and self.pattern is None
         return self.scope == "auto" and is_free and has_data
 
-    def _levels(
-        self, model: Model, weights: Sequence[Weight], context: Context
+    def choose(
+        self, model: Model, weights: Sequence[Weight], method: Pruning, context: Context
     ) -> dict[Constant, float]:
         """Return the share of each weight that becomes zero."""
         if self.threshold is not None:
@@ -187,7 +159,9 @@ class Prune(Pass):
         elif self.scope == "global" and self.pattern is None:
             shares = by_magnitude(weights, self.sparsity)
         elif self._senses(context):
-            shares = by_sensitivity(model, weights, self._masks, self.sparsity, context)
+            without = ("sparsity", "criterion", "steps")
+            curves = self.curves(model, weights, method, context, without=without)
+            shares = by_sensitivity(weights, curves, self.sparsity)
         else:
             shares = [self.sparsity] * len(weights)
         return {weight.tensor: share for weight, share in zip(weights, shares, strict=True)}

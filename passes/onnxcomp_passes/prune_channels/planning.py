@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -64,10 +65,24 @@ class Planner:
                 context.progress(len(curves) / len(groups) / 2)
         weights = [1.0] * len(groups)
         if context.samples is not None and not self.is_uniform:
-            probed = self._probed(curves, before)
-            part = context.part(0.5, 1)
-            weights = importances(self.model, self.observed, probed, dead, part)
+            weights = self._importances(curves, before, dead, context.part(0.5, 1))
         return Choosing(groups, self.options, curves, weights, self.work, self.is_uniform)
+
+    def _importances(
+        self,
+        curves: Sequence[Curve],
+        before: Sequence[Channels] | None,
+        dead: Outputs,
+        context: Context,
+    ) -> list[float]:
+        """Return what a unit of the cost of each group means; those of a plan by its channels."""
+        probed = self._probed(curves, before)
+        gone = [[each.tolist() for each in channels] for channels in (probed, before or ())]
+        name = json.dumps(["importances of groups", *gone])
+        found: list[float] = context.recall(
+            name, lambda: importances(self.model, self.observed, probed, dead, context)
+        )
+        return found
 
     def _probed(
         self, curves: Sequence[Curve], before: Sequence[Channels] | None

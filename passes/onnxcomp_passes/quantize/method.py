@@ -32,7 +32,7 @@ the more cancels out, and the more memory is needed."""
 
 
 @dataclass(frozen=True, eq=False)
-class Rounding(Method[Rounded]):
+class Rounding(Method[None, Rounded]):
     """Rounds weights to grids.
 
     Args:
@@ -47,8 +47,9 @@ class Rounding(Method[Rounded]):
         """Return the form of a layer's weight."""
         return self.forms.get(key, Form.FOLDED)
 
-    def plain(self, layer: Layer, values: NDArray[Any]) -> tuple[Rounded, str]:
+    def plain(self, layer: Layer, values: NDArray[Any], choice: None) -> tuple[Rounded, str]:
         """Return the nearest codes."""
+        del choice
         weight, form = layer.weight, self.form(layer.key)
         if form is Form.FOLDED and weight.size * weight.dtype.itemsize > FOLDING_LIMIT:
             raise ValueError(TOO_LARGE)
@@ -59,13 +60,14 @@ class Rounding(Method[Rounded]):
         return (grid, grid.codes(values)), how
 
     def candidates(
-        self, layer: Layer, values: NDArray[Any], problem: Problem, how: str
+        self, layer: Layer, values: NDArray[Any], problem: Problem, choice: None, how: str
     ) -> Iterator[tuple[tuple[Rounded, str], NDArray[np.floating]]]:
         """Yield codes for the columns that a layer gets.
 
         These are the nearest codes, error feedback from the weight itself, and error feedback
         from the weights that are best for what the layers before now give.
         """
+        del choice
         for grid, codes, done in self._candidates(layer, values, problem):
             found = layer.form.to_matrices(grid.values(codes))
             yield ((grid, codes), f"{how}; {done}"), found
