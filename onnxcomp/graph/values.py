@@ -95,6 +95,8 @@ class TensorValues(LazyValues):  # type: ignore[misc]
 class SparseTensorValues(LazyValues):  # type: ignore[misc]
     """The values of a `onnx.SparseTensorProto` (COO), which is exported as it is."""
 
+    nbytes: int
+
     def __init__(self, tensor: onnx.SparseTensorProto) -> None:
         self.tensor = tensor
         self.shape = tuple(tensor.dims)
@@ -204,6 +206,12 @@ class Constant(gs.Constant):  # type: ignore[misc]
 def is_fixed(tensor: gs.Tensor) -> TypeGuard[Constant]:
     """Whether a tensor is a constant for which no caller may feed another value."""
     return isinstance(tensor, Constant) and not tensor.may_be_overridden
+
+
+def constant_of(tensor: gs.Tensor) -> Constant:
+    """Return a tensor that is known to be a constant, as one."""
+    assert isinstance(tensor, Constant)  # noqa: S101 - the caller has looked
+    return tensor
 
 
 def packed_bytes(data_type: int, shape: tuple[int, ...]) -> int:
