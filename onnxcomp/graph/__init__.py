@@ -28,6 +28,7 @@ from onnxcomp.graph.values import (
     DecodedValues,
     SparseTensorValues,
     StoreValues,
+    constant_of,
     is_fixed,
 )
 from onnxcomp.graph.weights import FLOATS, Weight, weights
@@ -47,6 +48,7 @@ __all__ = [
     "Weight",
     "bodies_of",
     "check_regular",
+    "constant_of",
     "copy_model",
     "count_bytes",
     "expose",

@@ -76,8 +76,8 @@ def write_attribute(
         return onnx.AttributeProto(name=name, type=kind, ref_attr_name=value.name)
     if isinstance(value, np.ndarray):
         value = value.tolist()
-    kind = source.type if source is not None and value == [] else None
-    return onnx.helper.make_attribute(name, value, attr_type=kind)
+    given = source.type if source is not None and value == [] else None
+    return onnx.helper.make_attribute(name, value, attr_type=given)
 
 
 def _like(

@@ -54,7 +54,7 @@ class Census:
                     self._unlisted.setdefault(home, []).append(constant)
             unlisted.clear()
 
-    def constants(self, scope: Graph) -> list[gs.Constant]:
+    def constants(self, scope: gs.Graph) -> list[gs.Constant]:
         """Return the constants that are written into a scope.
 
         A constant that a pass made belongs to the scope that reads it; if several do, to the
@@ -65,7 +65,7 @@ class Census:
             for constant in scope.__dict__.get("constants", ())
             if id(constant) in self.readers
             or id(constant) in self.outputs
-            or constant.name in scope.unread
+            or constant.name in scope.__dict__.get("unread", ())
         ]
         return own + self._unlisted.get(id(scope), [])
 
@@ -75,7 +75,7 @@ class Census:
         return next(iter(scopes.values())) if len(scopes) == 1 else None
 
 
-def check_names(scope: Graph, constants: Iterable[gs.Constant]) -> None:
+def check_names(scope: gs.Graph, constants: Iterable[gs.Constant]) -> None:
     """Check that no two tensors of a scope have the same name, which a pass may have given them.
 
     Raises:

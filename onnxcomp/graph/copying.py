@@ -52,8 +52,8 @@ def _copy_graph(graph: gs.Graph, copies: dict[int, Tensor], kind: type[Any]) -> 
     copied.unread = graph.__dict__.get("unread", frozenset())
     copied.dangling = graph.__dict__.get("dangling", frozenset())
     twins = {id(old): new for old, new in zip(graph.nodes, nodes, strict=True)}
-    for constant in constants:
-        copies[id(constant)].follower = twins.get(id(constant.follower))
+    for constant, twin in zip(constants, copied.constants, strict=True):
+        twin.follower = twins.get(id(constant.follower))
     return copied
 
 
@@ -86,6 +86,7 @@ def _copy_tensor(tensor: Tensor) -> Tensor:
         return tensor.copy()
     if isinstance(tensor, gs.Constant):
         return Constant(tensor.name, tensor._values)  # noqa: SLF001 - its values, not loaded
+    assert isinstance(tensor, gs.Variable)  # noqa: S101 - there are no others
     copied = Variable(tensor.name, tensor.dtype, tensor.shape, tensor.type)
     copied.source = getattr(tensor, "source", None)
     return copied

@@ -17,6 +17,8 @@ from onnxcomp.graph.values import Constant
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    import onnx_graphsurgeon as gs
+
     from onnxcomp.graph.model import Graph, Model, Tensor
 
 EXPOSED = "onnxcomp.exposed."
@@ -83,7 +85,7 @@ def expose(
     return copied
 
 
-def isolate(model: Model, node: Node, read: Tensor, fed: Variable, given: Variable) -> Model:
+def isolate(model: Model, node: gs.Node, read: Tensor, fed: Variable, given: Variable) -> Model:
     """Return a model of one operator, which takes an input and gives its first output.
 
     Args:
@@ -105,7 +107,7 @@ def isolate(model: Model, node: Node, read: Tensor, fed: Variable, given: Variab
     return copied
 
 
-def _owners(model: Model) -> dict[int, tuple[Graph, Node]]:
+def _owners(model: Model) -> dict[int, tuple[Graph, gs.Node]]:
     """Return the scope and the node that a body belongs to, by the body's identity."""
     return {
         id(body): (scope, node)
@@ -115,7 +117,7 @@ def _owners(model: Model) -> dict[int, tuple[Graph, Node]]:
     }
 
 
-def _carry(tensor: Tensor, home: Graph, branching: Node) -> Variable:
+def _carry(tensor: Tensor, home: Graph, branching: gs.Node) -> Variable:
     """Give a tensor of one branch out of its If."""
     name = f"{EXPOSED}{len(branching.outputs)}.{branching.outputs[0].name}"
     dtype = np.dtype(np.float32) if tensor.dtype is None else np.dtype(tensor.dtype)

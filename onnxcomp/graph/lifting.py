@@ -6,11 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 import onnx
 
+from onnxcomp.graph.model import Node
 from onnxcomp.graph.values import Constant, StoreValues, TensorValues
 from onnxcomp.stores import MARK, Indices, Leaf, Operation, parse_store
 
 if TYPE_CHECKING:
-    from onnxcomp.graph.model import Graph, Model, Node, Tensor
+    import onnx_graphsurgeon as gs
+
+    from onnxcomp.graph.model import Graph, Model, Tensor
     from onnxcomp.stores import Expression, Store
 
 DEEPEST = 16
@@ -46,8 +49,7 @@ def _lift_scope(scope: Graph, opset: int) -> set[int]:
     removed: set[int] = set()
     tables: dict[int, Constant] = {}
     for node in scope.nodes:
-        kind = mark_of(node)
-        if kind is None:
+        if not isinstance(node, Node) or (kind := mark_of(node)) is None:
             continue
         if kind.endswith(ROWS):
             removed |= _lift_rows(scope, node, kind.removesuffix(ROWS), opset, tables)
@@ -102,26 +104,25 @@ def _lift_rows(
     return removed
 
 
-def _gathered_codes(nodes: dict[int, Node], indices: dict[int, Tensor]) -> Constant:
+def _gathered_codes(nodes: dict[int, gs.Node], indices: dict[int, Tensor]) -> Tensor:
     """Return what the decoding gathers first by the model's own indices."""
-    codes: Constant = next(
+    return next(
         node.inputs[0]
         for node in nodes.values()
         if node.op == "Gather" and id(node.inputs[1]) in indices
     )
-    return codes
 
 
 def _tree(
     last: Node,
-) -> tuple[Expression | None, dict[int, Node], dict[int, Tensor]]:
+) -> tuple[Expression | None, dict[int, gs.Node], dict[int, Tensor]]:
     """Read the operators behind a node: the tree, its nodes, and the tensors that it is fed."""
-    nodes: dict[int, Node] = {}
+    nodes: dict[int, gs.Node] = {}
     indices: dict[int, Tensor] = {}
     leaves: dict[int, Leaf] = {}
     operations: dict[int, Operation] = {}
 
-    def walk(node: Node, depth: int) -> Expression | None:
+    def walk(node: gs.Node, depth: int) -> Expression | None:
         if id(node) in operations:
             return operations[id(node)]
         if depth > DEEPEST or len(node.outputs) != 1:
@@ -167,7 +168,7 @@ def _replace(scope: Graph, old: Tensor, new: Tensor) -> None:
     scope.outputs = [new if each is old else each for each in scope.outputs]
 
 
-def _disconnect(last: Node, nodes: dict[int, Node]) -> set[int]:
+def _disconnect(last: gs.Node, nodes: dict[int, gs.Node]) -> set[int]:
     """Take the nodes apart from which ``last`` alone reads, and return their identities."""
     removed: set[int] = set()
     waiting = [last]

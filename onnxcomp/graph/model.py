@@ -7,7 +7,7 @@ survives.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import onnx_graphsurgeon as gs
 
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 
     from onnxcomp.graph.values import Constant
 
-Tensor = Any
-"""A `gs.Variable` or a `Constant`; GraphSurgeon is untyped."""
+Tensor = gs.Tensor
+"""A `gs.Variable` or a `Constant`."""
 
 
-class Variable(gs.Variable):  # type: ignore[misc]
+class Variable(gs.Variable):
     """A tensor that is computed or fed, with the declaration that it was read from."""
 
     # GraphSurgeon compares by name, which tensors of two scopes may share.
@@ -34,7 +34,7 @@ class Variable(gs.Variable):  # type: ignore[misc]
     """The declaration, where there was one."""
 
 
-class Node(gs.Node):  # type: ignore[misc]
+class Node(gs.Node):
     """An operator, with the message that it was read from."""
 
     __eq__ = object.__eq__
@@ -44,7 +44,7 @@ class Node(gs.Node):  # type: ignore[misc]
     """The message; None for a node that a pass made."""
 
 
-class Graph(gs.Graph):  # type: ignore[misc]
+class Graph(gs.Graph):
     """A graph, a control-flow body or a function, with its constants.
 
     Attributes:

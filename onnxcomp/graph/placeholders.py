@@ -62,8 +62,10 @@ class SetAside(DataFiles):
                     constant.values = self._held[int(held.tensor.external_data[0].value)]
 
 
-class _StandIn(LazyValues):  # type: ignore[misc]
+class _StandIn(LazyValues):
     """What stands for values in the message: a tensor of their type and shape without data."""
+
+    nbytes: int
 
     def __init__(self, constant: Constant, number: int) -> None:
         self.shape = tuple(constant.shape)

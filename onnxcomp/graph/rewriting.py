@@ -125,10 +125,10 @@ def _describe(result: Model, model: Model) -> None:
     result.name, result.doc_string = model.name, model.doc_string
     for tensors, originals in ((result.inputs, model.inputs), (result.outputs, model.outputs)):
         for tensor, original in zip(tensors, originals, strict=False):
-            if not isinstance(tensor, Constant):
+            if isinstance(tensor, Variable):
                 tensor.dtype, tensor.shape = original.dtype, original.shape
                 tensor.source = getattr(original, "source", None)
-            elif (tensor.dtype, list(tensor.shape)) != (
+            elif (tensor.dtype, list(tensor.shape or [])) != (
                 original.dtype,
                 list(original.shape or []),
             ):
@@ -167,7 +167,7 @@ def _free_name(model: Model, home: Graph, constant: Constant) -> str:
     taken = {
         tensor.name
         for scope in around
-        for tensors in (scope.inputs, scope.constants, *(each.outputs for each in scope.nodes))
+        for tensors in ([*scope.inputs, *scope.constants], *(each.outputs for each in scope.nodes))
         for tensor in tensors
     }
     name = str(constant.name)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from onnxcomp.graph.order import ordered
 from onnxcomp.graph.values import Constant, StoreValues
@@ -11,7 +11,6 @@ if TYPE_CHECKING:
     import onnx_graphsurgeon as gs
 
     from onnxcomp.graph.census import Census
-    from onnxcomp.graph.model import Graph
     from onnxcomp.stores import Store
 
 
@@ -29,7 +28,7 @@ class WrittenScope:
         plain_names: Names of constants that keep their name and type.
     """
 
-    def __init__(self, graph: Graph, constants: list[gs.Constant], census: Census) -> None:
+    def __init__(self, graph: gs.Graph, constants: list[gs.Constant], census: Census) -> None:
         self.nodes = ordered(graph.nodes)
         self.decoded: list[Constant] = []
         self.by_rows: dict[int, int] = {}
@@ -39,7 +38,7 @@ class WrittenScope:
         self.initializers: list[gs.Constant] = []
         in_place = {id(node) for node in self.nodes} if self.nodes == graph.nodes else set()
         for constant in constants:
-            if isinstance(constant._values, StoreValues):  # noqa: SLF001
+            if isinstance(constant, Constant) and isinstance(constant.held, StoreValues):
                 rank = _rank_of_rows(constant, graph, census)
                 if rank is None:
                     self.decoded.append(constant)
@@ -56,7 +55,7 @@ class WrittenScope:
         self.plain_names = {each.name for each in constants if id(each) not in self.by_rows}
 
 
-def _is_constant_node(constant: gs.Constant) -> bool:
+def _is_constant_node(constant: gs.Constant) -> TypeGuard[Constant]:
     """Whether a constant is still what its Constant node holds."""
     return (
         isinstance(constant, Constant)
@@ -72,7 +71,7 @@ def store_in(constant: Constant) -> Store:
     return store
 
 
-def _rank_of_rows(constant: Constant, graph: Graph, census: Census) -> int | None:
+def _rank_of_rows(constant: Constant, graph: gs.Graph, census: Census) -> int | None:
     """Return the rank of the indices if all that reads a store is one kind of Gather of rows."""
     store = store_in(constant)
     if not store.decodes_rows or id(constant) in census.outputs:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from onnxcomp.stores import Store
 
 
-class TensorValues(LazyValues):  # type: ignore[misc]
+class TensorValues(LazyValues):
     """The values of a `onnx.TensorProto`, which is exported as it is.
 
     Args:
@@ -92,8 +92,10 @@ class TensorValues(LazyValues):  # type: ignore[misc]
         return array
 
 
-class SparseTensorValues(LazyValues):  # type: ignore[misc]
+class SparseTensorValues(LazyValues):
     """The values of a `onnx.SparseTensorProto` (COO), which is exported as it is."""
+
+    nbytes: int
 
     def __init__(self, tensor: onnx.SparseTensorProto) -> None:
         self.tensor = tensor
@@ -114,7 +116,7 @@ class SparseTensorValues(LazyValues):  # type: ignore[misc]
         return array
 
 
-class StoredValues(LazyValues):  # type: ignore[misc]
+class StoredValues(LazyValues):
     """The values of a store, decoded when they are loaded."""
 
     def __init__(self, store: Store) -> None:
@@ -147,7 +149,7 @@ class DecodedValues(StoredValues):
         return prod(self.shape) * self.dtype.itemsize
 
 
-class Constant(gs.Constant):  # type: ignore[misc]
+class Constant(gs.Constant):
     """A constant whose ``values`` may be looked at without becoming resident.
 
     GraphSurgeon's own class replaces lazy values by the loaded array at the first look, which
@@ -204,6 +206,12 @@ class Constant(gs.Constant):  # type: ignore[misc]
 def is_fixed(tensor: gs.Tensor) -> TypeGuard[Constant]:
     """Whether a tensor is a constant for which no caller may feed another value."""
     return isinstance(tensor, Constant) and not tensor.may_be_overridden
+
+
+def constant_of(tensor: gs.Tensor) -> Constant:
+    """Return a tensor that is known to be a constant, as one."""
+    assert isinstance(tensor, Constant)  # noqa: S101 - the caller has looked
+    return tensor
 
 
 def packed_bytes(data_type: int, shape: tuple[int, ...]) -> int:

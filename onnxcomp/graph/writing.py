@@ -103,13 +103,14 @@ class _Writer:
         return proto
 
     def _graph(
-        self, graph: Graph, proto: onnx.GraphProto, shared: LeafPool, own: LeafPool
+        self, graph: gs.Graph, proto: onnx.GraphProto, shared: LeafPool, own: LeafPool
     ) -> None:
         source = graph.__dict__.get("source", onnx.GraphProto())
         proto.CopyFrom(copy_without(source, {"input", "output", "value_info"}))
         proto.name = graph.name
         constants = self._census.constants(graph)
         check_names(graph, constants)
+        dangling = graph.__dict__.get("dangling", ())
         scope = WrittenScope(graph, constants, self._census)
         proto.node.extend(self._nodes(scope, shared, own))
         for constant in scope.initializers:
@@ -130,7 +131,7 @@ class _Writer:
         for info in source.value_info:
             if info.name in known:
                 proto.value_info.append(declare(known[info.name]))
-            elif info.name in graph.dangling or info.name in scope.plain_names:
+            elif info.name in dangling or info.name in scope.plain_names:
                 proto.value_info.append(info)
 
     def _function(self, function: Graph, proto: onnx.FunctionProto) -> None:
@@ -178,7 +179,7 @@ class _Writer:
         proto.output.extend(each.name for each in node.outputs)
         sources = {each.name: each for each in source.attribute}
 
-        def write_graph(body: Graph) -> onnx.GraphProto:
+        def write_graph(body: gs.Graph) -> onnx.GraphProto:
             written = onnx.GraphProto()
             self._graph(body, written, shared, LeafPool(self._names))
             return written

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from onnxcomp.graph import Constant, Node, Variable, is_fixed
+from onnxcomp.graph import Constant, Node, Variable, constant_of, is_fixed
 from onnxcomp.statistics import RECURRENT
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def bias_bytes(use: Use, dtype: np.dtype[Any]) -> int:
     if following is None:
         return int(nothing.size * dtype.itemsize + NODE_BYTES)
     node, place = following
-    old = node.inputs[place]
+    old = constant_of(node.inputs[place])
     return int(old.values.size * dtype.itemsize - _freed_bytes(old))
 
 
@@ -87,7 +87,7 @@ def bias_of(use: Use) -> Floats | None:
         return None
     if node.op == "MatMul":
         following = _following_add(use)
-        old = None if following is None else following[0].inputs[following[1]]
+        old = None if following is None else constant_of(following[0].inputs[following[1]])
     else:
         old = _own_bias(use)
     if old is None:
@@ -150,7 +150,7 @@ def _add_after(use: Use, shift: Floats, dtype: np.dtype[Any]) -> None:
     following = _following_add(use)
     if following is not None:
         node, place = following
-        values = (node.inputs[place].values + shift).astype(dtype)
+        values = (constant_of(node.inputs[place]).values + shift).astype(dtype)
         node.inputs[place] = Constant(_bias_name(use), values)
         return
     node = use.node

@@ -159,7 +159,8 @@ class InputWatch:
                 self._add(use, arrays, sample)
 
     def _of(self, use: Use) -> tuple[gs.Tensor, ...]:
-        return (*use.tensors, use.addend) if self.with_addend else use.tensors
+        addend = use.addend if self.with_addend else None
+        return use.tensors if addend is None else (*use.tensors, addend)
 
     def _add(self, use: Use, sides: list[Sequence[NDArray[Any]]], sample: Sample) -> None:
         count = len(use.tensors)

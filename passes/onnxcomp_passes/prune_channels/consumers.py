@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from onnxcomp.graph import constant_of
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -68,7 +70,7 @@ def parts_that(role: Role, group: Group) -> list[Part]:
 
 def squares(part: Part) -> Floats:
     """Return the squared norm of what belongs to each channel in a constant, shape (channels,)."""
-    values = np.moveaxis(part.tensor.values, part.axis, 0)
+    values = np.moveaxis(constant_of(part.tensor).values, part.axis, 0)
     rows = np.square(values.reshape(len(values), -1).astype(np.float64)).sum(axis=1)
     found: Floats = rows[part.places].sum(axis=1)
     return found
@@ -77,9 +79,10 @@ def squares(part: Part) -> Floats:
 def mask(group: Group, removed: Channels) -> None:
     """Set what channels are multiplied with to zero, which makes them dead."""
     for part in parts_that("consumes", group):
-        values = part.tensor.values.copy()
+        multiplied = constant_of(part.tensor)
+        values = multiplied.values.copy()
         np.moveaxis(values, part.axis, 0)[part.places[removed].reshape(-1)] = 0
-        part.tensor.values = values
+        multiplied.values = values
 
 
 def supports(

@@ -10,8 +10,6 @@ if TYPE_CHECKING:
     import onnx_graphsurgeon as gs
     from numpy.typing import NDArray
 
-    from onnxcomp.graph import Constant, Variable
-
 Role = Literal["produces", "consumes", "follows"]
 """What an axis of a constant does with channels: its rows compute their values (output axis), or
 are multiplied with them and summed up (input axis), or each channel is changed by a number of its
@@ -36,7 +34,7 @@ class Part:
         uses: Operators that read the tensor, where it is constant; one for each reader.
     """
 
-    tensor: Constant | Variable
+    tensor: gs.Tensor
     axis: int
     places: NDArray[np.int64]
     uses: tuple[Use, ...] = ()

@@ -90,8 +90,8 @@ class Provenance:
         if id(tensor) in self._computed:
             return self._computed[id(tensor)][1]
         key = id(node), place
-        is_sure = isinstance(tensor, Constant) and id(tensor) not in self.unsure
-        if key not in self._given and is_sure and _may_be_sizes(tensor):
+        is_new = key not in self._given and id(tensor) not in self.unsure
+        if is_new and isinstance(tensor, Constant) and _may_be_sizes(tensor):
             values = tuple(int(each) for each in tensor.values.ravel())
             integers = Integers(node, place, values)
             self._given[key] = [Literal(integers, *each) for each in enumerate(values)]
@@ -217,7 +217,7 @@ def _slice(_: gs.Node, given: list[_Sources]) -> _Sources | None:
     found = [int(each[0]) for each in bounds if each is not None and len(each) == 1]
     if given[0].ndim != 1 or not found or len(found) < len(bounds):
         return None
-    start, stop, _, step = found + [0, 1][len(found) - 2 :]
+    start, stop, _axes, step = found + [0, 1][len(found) - 2 :]
     return given[0][start:stop:step] if step > 0 else None
 
 

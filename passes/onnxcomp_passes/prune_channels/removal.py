@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from onnxcomp.errors import ModelError
-from onnxcomp.graph import Constant
+from onnxcomp.graph import Constant, Variable, constant_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -67,11 +67,12 @@ def _cut(tensor: gs.Tensor, axes: dict[int, NDArray[np.int64]]) -> None:
         for axis, places in axes.items():
             values = np.delete(values, places, axis)
         tensor.values = values
-    elif tensor.shape is not None:
+    elif isinstance(tensor, Variable) and tensor.shape is not None:
         shape = list(tensor.shape)
         for axis, places in axes.items():
-            if isinstance(shape[axis], int):
-                shape[axis] -= len(places)
+            size = shape[axis]
+            if isinstance(size, int):
+                shape[axis] = size - len(places)
         tensor.shape = shape
 
 
@@ -94,9 +95,10 @@ def _set_integers(model: Model, groups: Sequence[Group], kept: Kept) -> dict[int
         elif place >= len(node.inputs):
             _add_input(node, array, names)
         elif len(node.inputs[place].outputs) == 1 and id(node.inputs[place]) not in outputs:
-            node.inputs[place].values = _like(node.inputs[place], array)
+            lone = constant_of(node.inputs[place])
+            lone.values = _like(lone, array)
         else:
-            old = node.inputs[place]
+            old = constant_of(node.inputs[place])
             copied = Constant(_free(f"{old.name}.pruned", names), _like(old, array))
             copies.setdefault(id(old), []).append(copied)
             node.inputs = [copied if at == place else each for at, each in enumerate(node.inputs)]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from onnxcomp.graph import Constant, StoreValues, store_of
+from onnxcomp.graph import Constant, StoreValues, constant_of, store_of
 from onnxcomp.runtime.dtypes import is_float
 from onnxcomp.statistics import layers
 from onnxcomp.stores import AffineStore
@@ -92,8 +92,8 @@ def _operands(node: gs.Node, layer: Layer) -> tuple[AffineStore, Floats, Floats,
     assert isinstance(store, AffineStore)  # noqa: S101 - an integer layer's
     assert store.scale is not None  # noqa: S101 - an integer layer's
     scale = store.scale.astype(np.float64)
-    bias = node.inputs[BIAS].values.astype(np.float64).reshape(-1)
-    activation = float(node.inputs[0].inputs[0].inputs[1].values)
+    bias = constant_of(node.inputs[BIAS]).values.astype(np.float64).reshape(-1)
+    activation = float(constant_of(node.inputs[0].inputs[0].inputs[1]).values)
     return store, scale, np.broadcast_to(bias, scale.shape), activation
 
 
@@ -116,7 +116,7 @@ def _make_room(node: gs.Node, layer: Layer) -> None:
 
 def _round(node: gs.Node, layer: Layer) -> None:
     _, scale, values, activation = _operands(node, layer)
-    bias, steps = node.inputs[BIAS], scale * activation
+    bias, steps = constant_of(node.inputs[BIAS]), scale * activation
     codes = np.rint(values / steps).astype(np.int32)
     made = AffineStore(
         codes.shape, bias.dtype, codes, layer.weight.opset, steps.astype(np.float32)

@@ -216,7 +216,7 @@ def clipped(node: gs.Node | None) -> tuple[float, float] | None:
         given = node.inputs[place_ : place_ + 1]
         if given and given[0].name and not is_fixed(given[0]):
             return None
-        is_constant = bool(given) and is_fixed(given[0])
-        bounds.append(float(given[0].values) if is_constant else node.attrs.get(name))
+        number = float(given[0].values) if given and is_fixed(given[0]) else node.attrs.get(name)
+        bounds.append(number)
     low, high = bounds
     return (0.0, inf if high is None else high) if low == 0 else None

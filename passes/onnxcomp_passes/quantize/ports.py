@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from onnxcomp.errors import OptionError
-from onnxcomp.graph import Constant, Node, Variable
+from onnxcomp.graph import Constant, Node, Variable, constant_of
 from onnxcomp.runtime.coded import INTERFACE, PortCodes, write_codes
 from onnxcomp.runtime.dtypes import is_float
 from onnxcomp.statistics import Range, RangeWatch, walk
@@ -135,9 +135,10 @@ def _constants(codes: Variable, grid: ActivationGrid) -> tuple[Constant, Constan
 
 
 def _rounds_to(node: gs.Node, grid: ActivationGrid) -> bool:
-    if node.op != "QuantizeLinear" or is_float(node.outputs[0].dtype):
+    dtype = node.outputs[0].dtype
+    if node.op != "QuantizeLinear" or dtype is None or is_float(dtype):
         return False
-    scale, zero = node.inputs[1].values, node.inputs[2].values
+    scale, zero = (constant_of(each).values for each in node.inputs[1:3])
     return bool(
         scale == grid.scale and zero.dtype == grid.zero_point.dtype and zero == grid.zero_point
     )

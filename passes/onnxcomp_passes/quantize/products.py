@@ -64,5 +64,6 @@ def _addition(use: Use) -> tuple[gs.Node, Constant] | None:
     if node.op != "Add" or all(node is not each for each in use.scope.nodes):
         return None
     bias = node.inputs[int(node.inputs[0] is output)]
-    is_row = is_fixed(bias) and tuple(bias.shape) == use.form.matrices[1:2]
-    return (node, bias) if is_row else None
+    if not is_fixed(bias) or tuple(bias.shape) != use.form.matrices[1:2]:
+        return None
+    return node, bias

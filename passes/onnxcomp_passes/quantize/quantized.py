@@ -8,7 +8,7 @@ import ml_dtypes
 import numpy as np
 
 from onnxcomp.errors import OptionError
-from onnxcomp.graph import Constant, is_fixed, store_of, weights
+from onnxcomp.graph import Constant, constant_of, is_fixed, store_of, weights
 from onnxcomp.stores import AffineStore
 from onnxcomp_passes.quantize.unfusing import unfuse
 
@@ -110,7 +110,7 @@ def _take_out(node: gs.Node, scope: Graph) -> None:
     codes, result = node.inputs[0], node.outputs[0]
     maker = codes.inputs[0] if codes.inputs else None
     if is_fixed(codes) and all(is_fixed(each) for each in node.inputs if each.name):
-        new = Constant(result.name, _decoded(node))
+        new: gs.Tensor = Constant(result.name, _decoded(node))
     elif maker is not None and maker.op == "QuantizeLinear":
         new = maker.inputs[0]
     else:
@@ -126,7 +126,7 @@ def _take_out(node: gs.Node, scope: Graph) -> None:
 
 def _decoded(node: gs.Node) -> NDArray[Any]:
     """Return what a DequantizeLinear of constants gives."""
-    codes, scale, *rest = (each.values for each in node.inputs if each.name)
+    codes, scale, *rest = (constant_of(each).values for each in node.inputs if each.name)
     axis = int(node.attrs.get("axis", 1)) % max(codes.ndim, 1)
     block_size = int(node.attrs.get("block_size", 0))
 

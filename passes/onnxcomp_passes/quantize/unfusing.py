@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from onnxcomp.graph import Constant, Node, Variable, is_fixed
+from onnxcomp.graph import Constant, Node, Variable, constant_of, is_fixed
 
 if TYPE_CHECKING:
     import onnx_graphsurgeon as gs
@@ -39,7 +39,8 @@ def unfuse(model: Model) -> None:
 
 
 def _between_roundings(node: gs.Node, scope: Graph) -> None:
-    read, read_scale, read_zero, codes, scale, zero, given_scale, given_zero, *_ = node.inputs
+    read, read_scale, read_zero, *_ = node.inputs
+    codes, scale, zero, given_scale, given_zero, *_ = map(constant_of, node.inputs[3:])
     name, dtype = node.outputs[0].name, scale.dtype
     axis = 0 if node.op == "QLinearConv" else -1
     weight = Constant(
@@ -49,7 +50,7 @@ def _between_roundings(node: gs.Node, scope: Graph) -> None:
     inputs = [floats, weight]
     if len(node.inputs) > BIAS and node.inputs[BIAS].name and is_fixed(read_scale):
         steps = read_scale.values * scale.values
-        bias = (node.inputs[BIAS].values * steps).astype(dtype)
+        bias = (constant_of(node.inputs[BIAS]).values * steps).astype(dtype)
         inputs.append(Constant(f"{name}.bias", bias))
     made = [
         Node("DequantizeLinear", floats.name, {}, [read, read_scale, read_zero], [floats]),

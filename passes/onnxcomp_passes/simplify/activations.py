@@ -104,7 +104,7 @@ class _Finder:
         source = None if shift is None else self._source_of_shift(shift)
         clipped = clip.outputs[0]
         reader = None if source is None else self._only_reader(clipped)
-        if reader is None:
+        if source is None or shift is None or reader is None:
             return None
         if self._scaled(reader) is clipped:
             return _Pieces(source, shift, clip, reader, None)
@@ -169,7 +169,7 @@ class _Finder:
         """Whether a tensor is a number and leaves an operand its shape."""
         if self._number(tensor) != number:
             return False
-        rank = len(tensor.shape)
+        rank = len(tensor.shape or ())
         return rank == 0 or (operand.shape is not None and rank <= len(operand.shape))
 
     def _number(self, tensor: gs.Tensor) -> float | None:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import numpy as np
 
-from onnxcomp.graph import Constant
+from onnxcomp.graph import Constant, constant_of
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import onnx_graphsurgeon as gs
     from numpy.typing import NDArray
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from onnxcomp_passes.simplify.ledger import Ledger
 
     Floats = NDArray[np.float64]
+    Test = Callable[[gs.Tensor], TypeGuard[Constant]]
 
 STANDARD = {None, "", "ai.onnx"}
 """Names of the domain of the standard operators."""
@@ -29,8 +31,6 @@ ARITHMETIC = {"Mul", "Div", "Add", "Sub"}
 
 BIAS_PLACE = 2
 """The input at which Conv, ConvTranspose and Gemm take a bias."""
-
-Test = Callable[[Any], bool]
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,9 +95,11 @@ def affine(node: gs.Node, may_fold: Test) -> Affine | None:
             return None
     else:
         return None
-    parameters = tuple(each for index, each in enumerate(node.inputs) if index != place)
+    parameters = tuple(
+        each for index, each in enumerate(node.inputs) if index != place and may_fold(each)
+    )
     is_free = not isinstance(node.inputs[place], Constant)
-    if not is_free or not all(may_fold(each) for each in parameters):
+    if not is_free or len(parameters) < len(node.inputs) - 1:
         return None
     return Affine(node, place, parameters)
 
@@ -146,13 +148,14 @@ class Place:
         kind = found.node.op
         for parameter in found.parameters:
             self.ledger.reasons.setdefault(id(parameter.held), f"folded away with its {kind}")
-        held = id(layer.inputs[1].held)
-        self.ledger.set_values(layer.inputs[1], weight, f"{kind} folded into it")
+        multiplied = constant_of(layer.inputs[1])
+        held = id(multiplied.held)
+        self.ledger.set_values(multiplied, weight, f"{kind} folded into it")
         if bias is None:
             return
         old = layer.inputs[BIAS_PLACE] if len(layer.inputs) > BIAS_PLACE else None
         if old is not None and old.name and len(old.outputs) == 1:
-            self.ledger.set_values(old, bias, f"{kind} folded into it")
+            self.ledger.set_values(constant_of(old), bias, f"{kind} folded into it")
             return
         constant = self.constant(f"{layer.inputs[1].name}_bias", bias)
         layer.inputs = [*layer.inputs[:BIAS_PLACE], constant]

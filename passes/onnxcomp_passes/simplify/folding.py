@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from onnxcomp.graph import constant_of
 from onnxcomp_passes.simplify.affine import BIAS_PLACE, STANDARD, affine
 
 if TYPE_CHECKING:
@@ -41,8 +42,9 @@ def fold_backward(place: Place) -> None:
 
 def _fold(place: Place, layer: gs.Node, found: Affine) -> None:
     weight, bias = layer.inputs[1], _bias(layer)
-    involved = [weight] if bias is None else [weight, bias]
-    if not all(place.may_fold(each) for each in involved) or len(weight.outputs) != 1:
+    if not place.may_fold(weight) or not (bias is None or place.may_fold(bias)):
+        return
+    if len(weight.outputs) != 1:
         return
     with np.errstate(all="ignore"):
         folded = _folded(layer, found, weight.values.astype(np.float64))
@@ -60,7 +62,7 @@ def _fold(place: Place, layer: gs.Node, found: Affine) -> None:
     layer.outputs.append(output)
 
 
-def _bias(layer: gs.Node) -> Any:
+def _bias(layer: gs.Node) -> gs.Tensor | None:
     """Return a layer's bias; None where it has none."""
     given = [each for each in layer.inputs[BIAS_PLACE:] if each.name]
     return given[0] if given else None
@@ -70,7 +72,7 @@ def _folded(layer: gs.Node, found: Affine, weight: Floats) -> tuple[Floats, Floa
     """Return the layer's weight and bias with the scale and shift in them, if shapes fit."""
     bias = _bias(layer)
     factors = found.factors(2 if layer.op == "Gemm" else weight.ndim, 1)
-    old_bias = np.zeros(1) if bias is None else _row(bias.values)
+    old_bias = np.zeros(1) if bias is None else _row(constant_of(bias).values)
     channels = _output_channels(layer, weight.shape)
     if factors is None or old_bias is None:
         return None

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from onnxcomp.graph import constant_of
 from onnxcomp_passes.simplify.affine import BIAS_PLACE, STANDARD, affine
 from onnxcomp_passes.simplify.fusions import ends_fusion
 
@@ -88,7 +89,7 @@ class _Reader:
         summed = tuple(axis for axis in range(self.values.ndim) if axis != kept)
         added: Floats = self.scaled(shift).sum(axis=summed) * self.node.attrs.get("alpha", 1.0)
         for old in self.node.inputs[BIAS_PLACE:]:
-            added = added + old.values if old.name else added
+            added = added + constant_of(old).values if old.name else added
         return added
 
 
@@ -105,8 +106,12 @@ def _reader(place: Place, node: gs.Node, tensor: gs.Tensor) -> _Reader | None:
     if node.op not in READERS or node.domain not in STANDARD or not place.has(node):
         return None
     read, weight, *biases = node.inputs
-    is_own = read is tensor and place.may_fold(weight) and len(weight.outputs) == 1
-    if not is_own or not all(place.may_fold(each) for each in biases if each.name):
+    is_own = read is tensor and len(weight.outputs) == 1
+    if (
+        not is_own
+        or not place.may_fold(weight)
+        or not all(place.may_fold(each) for each in biases if each.name)
+    ):
         return None
     is_matrix = node.op == "Conv" or len(weight.shape) == MATRIX
     if not is_matrix or node.attrs.get("transA", 0):

@@ -55,6 +55,7 @@ def _is_one_wide(node: gs.Node) -> bool:
 def _pad_before(node: gs.Node, scope: Graph) -> None:
     read, name = node.inputs[0], f"{node.outputs[0].name}.padded"
     above, _, below, _ = node.attrs["pads"]
+    assert read.shape is not None  # noqa: S101 - the caller has looked
     shape = list(read.shape)
     if isinstance(shape[2], int):
         shape[2] += above + below

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from math import prod
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar, TypeGuard
 
 import numpy as np
 
@@ -156,13 +156,13 @@ def _fold_scales(model: Model, may_change: Callable[[Constant], bool], ledger: L
     names = {
         tensor.name
         for scope in model.all_scopes()
-        for tensors in (scope.inputs, scope.constants, *(each.outputs for each in scope.nodes))
+        for tensors in ([*scope.inputs, *scope.constants], *(each.outputs for each in scope.nodes))
         for tensor in tensors
     }
 
-    def may_fold(tensor: Any) -> bool:
-        is_plain = is_fixed(tensor) and store_of(tensor) is None
-        return is_plain and id(tensor) not in given and may_change(tensor)
+    def may_fold(tensor: gs.Tensor) -> TypeGuard[Constant]:
+        is_free = is_fixed(tensor) and store_of(tensor) is None and may_change(tensor)
+        return is_free and id(tensor) not in given
 
     for top in (model, *model.local_functions):
         if top.opset >= FIRST_OPSET:

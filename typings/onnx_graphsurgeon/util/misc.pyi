@@ -1,0 +1,6 @@
+from typing import Any
+
+import onnx
+
+def convert_from_onnx_attr_type(onnx_attr_type: int) -> Any: ...
+def convert_to_onnx_attr_type(any_type: Any) -> onnx.AttributeProto.AttributeType: ...
