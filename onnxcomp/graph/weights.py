@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 import ml_dtypes
 import numpy as np
 
+from onnxcomp.graph.operators import CONVOLUTIONS, OPERATORS, Operator, output_axis
 from onnxcomp.graph.order import ordered
 from onnxcomp.graph.values import Constant, SparseTensorValues, StoreValues
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator
     from collections.abc import Set as AbstractSet
 
     import onnx_graphsurgeon as gs
@@ -23,27 +24,6 @@ if TYPE_CHECKING:
     from onnxcomp.graph.model import Model
 
 FLOATS = {np.dtype(kind) for kind in (np.float16, np.float32, np.float64, ml_dtypes.bfloat16)}
-
-WEIGHT_INPUTS = {
-    "Conv": (1,),
-    "ConvTranspose": (1,),
-    "Gemm": (0, 1),
-    "MatMul": (0, 1),
-    "LSTM": (1, 2),
-    "GRU": (1, 2),
-    "RNN": (1, 2),
-    "Gather": (0,),
-}
-"""Operators with weights, and the inputs at which they take them."""
-
-BIAS_INPUTS = {
-    "Conv": (2,),
-    "ConvTranspose": (2,),
-    "Gemm": (2,),
-    "LSTM": (3,),
-    "GRU": (3,),
-    "RNN": (3,),
-}
 
 LAYOUT = {
     "Cast",
@@ -141,14 +121,18 @@ class Weight:
         Readers that disagree, or layout operators on the way, leave a guess: the first axis is
         where most exporters put them.
         """
-        axes = {_output_axis(reader, len(self.shape)) for reader in self.readers}
+        rank = len(self.shape)
+        axes = {
+            output_axis(reader.node, reader.place, rank) if reader.is_direct else 0
+            for reader in self.readers
+        }
         return axes.pop() if len(axes) == 1 else 0
 
     @property
     def is_depthwise(self) -> bool:
         """Whether a convolution applies each filter to one channel of its input."""
         return any(
-            reader.node.op in {"Conv", "ConvTranspose"}
+            reader.node.op in CONVOLUTIONS
             and int(reader.node.attrs.get("group", 1)) > 1
             and len(self.shape) > 1
             and 1 in self.shape[:2]
@@ -166,14 +150,18 @@ class Weight:
             (self.op_types != () and set(self.op_types) <= QUANTIZED, "is quantized already"),
             (self.dtype not in FLOATS, f"holds {self.dtype}, not float"),
             (bool(set(self.op_types) & NORMALISATIONS), "belongs to a normalisation"),
-            (self._is_read_at(BIAS_INPUTS), "is a bias"),
-            (not self._is_read_at(WEIGHT_INPUTS), f"is no weight of {', '.join(self.op_types)}"),
+            (self._is_taken(Operator.takes_bias), "is a bias"),
+            (
+                not self._is_taken(Operator.takes_weight),
+                f"is no weight of {', '.join(self.op_types)}",
+            ),
             (len(self.shape) < 2, "is a vector"),  # noqa: PLR2004
         )
         return next((reason for applies, reason in reasons if applies), None)
 
-    def _is_read_at(self, places: Mapping[str, tuple[int, ...]]) -> bool:
-        return any(reader.place in places.get(reader.node.op, ()) for reader in self.readers)
+    def _is_taken(self, takes: Callable[[Operator, int], bool]) -> bool:
+        known = ((OPERATORS.get(reader.node.op), reader.place) for reader in self.readers)
+        return any(each is not None and takes(each, index) for each, index in known)
 
 
 def weights(model: Model) -> Iterator[Weight]:
@@ -243,17 +231,3 @@ def _is_moved(tensor: gs.Tensor, movers: AbstractSet[int]) -> bool:
     if isinstance(tensor, Constant) or not tensor.name:
         return True
     return bool(tensor.inputs) and id(tensor.inputs[0]) in movers
-
-
-def _output_axis(reader: Reader, rank: int) -> int:
-    node, place = reader.node, reader.place
-    if not reader.is_direct:
-        return 0
-    if node.op in {"ConvTranspose", "LSTM", "GRU", "RNN"}:
-        return 1
-    if node.op == "MatMul":
-        return rank - 1 if place == 1 else rank - 2
-    if node.op == "Gemm":
-        is_transposed = bool(node.attrs.get("transB" if place == 1 else "transA", 0))
-        return int(is_transposed == (place == 0))
-    return int(node.attrs.get("axis", 0)) % rank

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from onnxcomp.graph import Constant, Node, Variable, constant_of, is_fixed
-from onnxcomp.statistics import RECURRENT
+from onnxcomp.graph.operators import OPERATORS, PRODUCTS, RECURRENCES
 
 if TYPE_CHECKING:
     import onnx_graphsurgeon as gs
@@ -19,9 +19,6 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
-BIAS_PLACE = {"Conv": 2, "ConvTranspose": 2, "Gemm": 2, "LSTM": 3, "GRU": 3, "RNN": 3}
-"""The input at which an operator takes a bias."""
-
 NODE_BYTES = 96
 """What an added node with its names takes, about."""
 
@@ -29,11 +26,12 @@ NODE_BYTES = 96
 def takes_bias(use: Use) -> bool:
     """Whether `add_bias` can correct this operator."""
     node = use.node
-    if node.op in {"Gemm", "MatMul"} and use.place != 1:
+    if node.op in PRODUCTS and use.place != 1:
         return False
     if node.op == "Gemm" and (not node.attrs.get("alpha", 1.0) or not node.attrs.get("beta", 1.0)):
         return False
-    place = BIAS_PLACE.get(node.op)
+    known = OPERATORS.get(node.op)
+    place = None if known is None else known.bias
     if place is None:
         return bool(node.op == "MatMul")
     given = node.inputs[place : place + 1]
@@ -67,7 +65,7 @@ def add_bias(use: Use, shift: Floats, dtype: np.dtype[Any]) -> None:
     if node.op == "MatMul":
         _add_after(use, shift.reshape(-1), dtype)
         return
-    place = BIAS_PLACE[node.op]
+    place = _bias_index(node)
     old = _own_bias(use)
     new = _combined(use, shift, None if old is None else old.values)
     while len(node.inputs) <= place:
@@ -105,8 +103,14 @@ def _freed_bytes(old: Constant | None) -> int:
     return int(old.nbytes) if old is not None and len(old.outputs) == 1 else 0
 
 
+def _bias_index(node: gs.Node) -> int:
+    index = OPERATORS[node.op].bias
+    assert index is not None  # noqa: S101 - it takes one
+    return index
+
+
 def _own_bias(use: Use) -> Constant | None:
-    given = use.node.inputs[BIAS_PLACE[use.node.op] :][:1]
+    given = use.node.inputs[_bias_index(use.node) :][:1]
     return given[0] if given and is_fixed(given[0]) else None
 
 
@@ -117,7 +121,7 @@ def _combined(use: Use, shift: Floats, old: NDArray[Any] | None) -> Floats:
         # Each output gathers this many taps on average.
         strides = node.attrs.get("strides", [1] * (len(form.tensor) - 2))
         shift = shift.reshape(form.matrices[0], form.tensor[1], -1).sum(axis=2) / prod(strides)
-    if node.op in RECURRENT:
+    if node.op in RECURRENCES:
         directions, outputs = shift.shape
         both = np.zeros((directions, 2 * outputs)) if old is None else old.astype(np.float64)
         half = slice(outputs) if use.place == 1 else slice(outputs, None)

@@ -3,7 +3,7 @@
 from onnxcomp.statistics.columns import Features
 from onnxcomp.statistics.files import Statistics, load_statistics, observe
 from onnxcomp.statistics.held_out import HeldOut, held_out_samples
-from onnxcomp.statistics.layers import RECURRENT, Form, Layer, Use, layers
+from onnxcomp.statistics.layers import Form, Layer, Use, layers
 from onnxcomp.statistics.moments import Moments
 from onnxcomp.statistics.observing import InputStatistics, one_thread, walk, watch_inputs
 from onnxcomp.statistics.order import Order
@@ -11,7 +11,6 @@ from onnxcomp.statistics.ranges import Range, RangeWatch
 from onnxcomp.statistics.relay import Relay
 
 __all__ = [
-    "RECURRENT",
     "Features",
     "Form",
     "HeldOut",

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from onnxcomp.graph import Constant, bodies_of, weights, why_hidden
+from onnxcomp.graph.operators import CONVOLUTIONS, PRODUCTS, RECURRENCES
 from onnxcomp.statistics.columns import Features, HiddenStates, Patches, View
 
 if TYPE_CHECKING:
@@ -21,11 +22,9 @@ if TYPE_CHECKING:
     from onnxcomp.graph import Graph, Model, Weight
     from onnxcomp.graph.weights import Reader
 
-RECURRENT = {"LSTM", "GRU", "RNN"}
 WIDEST = 8192
 """Wider columns are not observed: a second moment of them takes half a gigabyte."""
 
-CONVOLUTIONS = {"Conv", "ConvTranspose"}
 INITIAL_STATE = 5
 """The input of a recurrent operator at which it takes its initial hidden state."""
 
@@ -185,9 +184,9 @@ def _use(
         raise _HiddenError("reads it through other operators; simplify may fold them")
     if node.op in CONVOLUTIONS and place == 1:
         view, form = _convolution(node, weight.shape)
-    elif node.op in {"Gemm", "MatMul"} and place in {0, 1}:
+    elif node.op in PRODUCTS and place in {0, 1}:
         view, form = _product(node, place, weight.shape)
-    elif node.op in RECURRENT and place in {1, 2}:
+    elif node.op in RECURRENCES and place in {1, 2}:
         view, form = _recurrent(node, place, weight.shape)
     elif node.op == "Gather":
         raise _HiddenError("only looks rows up")
@@ -202,7 +201,7 @@ def _use(
 
 
 def _observed(node: gs.Node, place: int) -> tuple[gs.Tensor, ...]:
-    if node.op in RECURRENT and place == 2:  # noqa: PLR2004 - the recurrence weight
+    if node.op in RECURRENCES and place == 2:  # noqa: PLR2004 - the recurrence weight
         if not node.outputs or not node.outputs[0].name:
             raise _HiddenError("does not give its hidden states")
         initial = node.inputs[INITIAL_STATE:][:1]
@@ -212,7 +211,7 @@ def _observed(node: gs.Node, place: int) -> tuple[gs.Tensor, ...]:
 
 def _other_place(node: gs.Node, place: int) -> int:
     """Return the input at which an operator takes what it multiplies the weight with."""
-    return 1 - place if node.op in {"Gemm", "MatMul"} else 0
+    return 1 - place if node.op in PRODUCTS else 0
 
 
 def _convolution(node: gs.Node, shape: tuple[int, ...]) -> tuple[View, Form]:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from onnxcomp.graph.operators import CONVOLUTIONS
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import Self
@@ -43,7 +45,7 @@ class RangeWatch:
     @classmethod
     def of(cls, tensor: gs.Tensor, use: Use) -> Self:
         """Return what watches a tensor that a use reads or gives."""
-        channels = 1 if use.node.op in {"Conv", "ConvTranspose"} else -1
+        channels = 1 if use.node.op in CONVOLUTIONS else -1
         return cls(str(tensor.name), (tensor, use.scope), Range(channels))
 
     def places(self, side: int) -> list[Place]:

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from observed import assert_columns, built, floats, layer_of, observed
 
 from onnxcomp import load_model
-from onnxcomp.statistics import RECURRENT, Form, Order, layers, load_statistics
+from onnxcomp.graph.operators import RECURRENCES
+from onnxcomp.statistics import Form, Order, layers, load_statistics
 
 
 def levels_of(model, names=None):
@@ -248,7 +249,7 @@ def test_forms_of_all_layers_there_and_back(models):
                 back = layer.form.to_tensor(layer.form.to_matrices(values))
                 assert np.array_equal(back, values)
                 operators |= set(layer.weight.op_types)
-    assert {"Conv", "ConvTranspose", "Gemm", "MatMul"} | (RECURRENT - {"RNN"}) <= operators
+    assert {"Conv", "ConvTranspose", "Gemm", "MatMul"} | (RECURRENCES - {"RNN"}) <= operators
 
 
 def test_branches_that_read_one_tensor_see_it_where_they_are_taken():

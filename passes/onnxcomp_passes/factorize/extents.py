@@ -7,6 +7,7 @@ from math import prod
 from typing import TYPE_CHECKING, Any
 
 from onnxcomp.graph import referring_bytes
+from onnxcomp.graph.operators import CONVOLUTIONS
 from onnxcomp.runtime import open_session, synthetic_samples
 from onnxcomp.statistics import held_out_samples, walk
 from onnxcomp_passes.factorize.pieces import Extent
@@ -57,7 +58,7 @@ class ShapeWatch:
         if not self.shapes:
             return None
         read, given = self.shapes[0], self.shapes[-1]
-        if self.use.node.op in {"Conv", "ConvTranspose"}:
+        if self.use.node.op in CONVOLUTIONS:
             return Extent(given[0], read[FIRST_SPATIAL:], given[FIRST_SPATIAL:])
         return Extent(prod(read) // self.use.form.matrices[2])
 

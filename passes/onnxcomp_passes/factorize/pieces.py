@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING
 
-from onnxcomp.statistics import RECURRENT
+from onnxcomp.graph.operators import RECURRENCES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -107,6 +107,6 @@ def whole(site: Site) -> tuple[Piece, ...]:
     if site.is_convolution:
         axes = tuple(range(len(site.kernel))) if site.op == "Conv" else ()
         return (Piece(shape, site.form.matrices[0], axes),)
-    if site.op in RECURRENT:
+    if site.op in RECURRENCES:
         return (Piece(site.form.matrices),)
     return (Piece(shape),)

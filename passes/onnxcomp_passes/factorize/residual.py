@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from onnxcomp.graph import StoreValues, store_of
+from onnxcomp.graph.operators import RECURRENCES
 from onnxcomp.layerwise import repair_layers
 from onnxcomp.pipeline import change, skip
 from onnxcomp.recovery import (
@@ -26,7 +27,7 @@ from onnxcomp.recovery import (
     relative_error,
     takes_bias,
 )
-from onnxcomp.statistics import RECURRENT, layers, one_thread
+from onnxcomp.statistics import layers, one_thread
 from onnxcomp_passes.factorize.branching import add_branch
 from onnxcomp_passes.factorize.kinds import PAIR, Choice, rank_within, ranks_of
 from onnxcomp_passes.factorize.splitting import factor_name, replace_constants
@@ -154,7 +155,7 @@ class Residuals:
         store = store_of(site.weight.tensor)
         if store is None:
             raise ValueError("is not coded")
-        if site.op in RECURRENT:
+        if site.op in RECURRENCES:
             raise ValueError(f"belongs to {site.op}, beside which there can be no branch")
         if factor_name(site.weight.name, 0) in names:
             raise ValueError("has a branch already")

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from onnxcomp.statistics import RECURRENT, Form
+from onnxcomp.graph.operators import CONVOLUTIONS, OPERATORS, PRODUCTS, RECURRENCES
+from onnxcomp.statistics import Form
 
 if TYPE_CHECKING:
     import onnx_graphsurgeon as gs
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
 
     from onnxcomp.graph import Weight
 
-CONVOLUTIONS, PRODUCTS = {"Conv", "ConvTranspose"}, {"Gemm", "MatMul"}
 STACKED = 3
 """Axes of a stack of matrices."""
 
@@ -85,7 +85,9 @@ def _check(weight: Weight) -> None:
     if len(kinds) > 1:
         raise ValueError("is read in several ways")
     op, place = kinds.pop()
-    if op in RECURRENT and place > 1:
+    if OPERATORS[op].kind == "other":
+        raise ValueError(f"belongs to {op}, which cannot become two")
+    if op in RECURRENCES and place > 1:
         raise ValueError(f"is the recurrence weight of {op}, which is one operator")
     for each in weight.readers:
         if not each.is_direct:
@@ -108,7 +110,7 @@ def _form(node: gs.Node, place: int, shape: tuple[int, ...]) -> Form:
         inputs, outputs, taps = shape[0] // groups, shape[1], prod(shape[2:])
         cut = (groups, inputs, outputs, taps)
         return Form(shape, cut, (0, 2, 3, 1), (groups, outputs * taps, inputs))
-    if node.op in RECURRENT:
+    if node.op in RECURRENCES:
         # Both directions read one input, so that they share what it is multiplied with.
         split = (shape[0] * shape[1], shape[2])
         return Form(shape, split, (0, 1), (1, *split))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from onnxcomp.graph import Constant, Node, Variable
-from onnxcomp.statistics import RECURRENT
+from onnxcomp.graph.operators import RECURRENCES
 from onnxcomp_passes.factorize.sites import stored
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def split(
     pieces = choice.pieces(site)
     if not site.is_convolution:
         arrays = [stored(np.asarray(each), site) for each in arrays]
-    if site.op in RECURRENT:
+    if site.op in RECURRENCES:
         arrays = [arrays[0].T, arrays[1].reshape(*site.weight.shape[:2], -1)]
     constants = [
         Constant(
@@ -63,7 +63,7 @@ def split(
             made = _split_convolution(site, node, pieces, constants)
         elif site.op == "ConvTranspose":
             made = _split_transposed(site, node, pieces[0], constants)
-        elif site.op in RECURRENT:
+        elif site.op in RECURRENCES:
             made = _split_recurrent(site, node, constants)
         elif site.op == "Gather":
             made = _split_lookup(site, node, constants)

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from onnxcomp.graph.operators import CONVOLUTIONS
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
@@ -19,7 +21,6 @@ if TYPE_CHECKING:
     """Returns what is left of a model, shape (n,), when so many channels of each group are gone,
     shape (n, groups)."""
 
-CONVOLUTIONS = {"Conv", "ConvTranspose"}
 WIDE, NARROW = 64, 16
 """Convolutions of so many channels keep multiples of 16, and of 8; ONNX Runtime's blocks of
 channels are as wide."""

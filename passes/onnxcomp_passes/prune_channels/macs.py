@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from onnxcomp.graph import Constant
-from onnxcomp.statistics import RECURRENT
+from onnxcomp.graph.operators import CONVOLUTIONS, RECURRENCES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -86,7 +86,7 @@ def _widths(groups: Sequence[Group]) -> dict[tuple[int, int], list[tuple[int, in
 def _terms(node: gs.Node, shapes: Shapes) -> Iterable[tuple[float, list[Axis]]]:
     """Yield products: a factor that stays, and axes whose sizes are the other factors."""
     given = [*node.inputs, *node.outputs]
-    if node.op in {"Conv", "ConvTranspose"} and _are_known(given[:2], node.outputs[:1], shapes):
+    if node.op in CONVOLUTIONS and _are_known(given[:2], node.outputs[:1], shapes):
         weight = node.inputs[1]
         # Each weight is used once at every position of the output, or of what is transposed.
         moved = node.outputs[0] if node.op == "Conv" else node.inputs[0]
@@ -94,7 +94,7 @@ def _terms(node: gs.Node, shapes: Shapes) -> Iterable[tuple[float, list[Axis]]]:
         yield shape[0] * prod(shape[2:]), _all_axes(weight, shapes)
     elif node.op in {"Gemm", "MatMul"} and _are_known(node.inputs[:2], node.outputs, shapes):
         yield _product(node, shapes)
-    elif node.op in RECURRENT and _are_known(node.inputs[:3], (), shapes):
+    elif node.op in RECURRENCES and _are_known(node.inputs[:3], (), shapes):
         steps = float(prod(shapes[id(node.inputs[0])][:2]))
         yield from ((steps, _all_axes(weight, shapes)) for weight in node.inputs[1:3])
 
