@@ -55,3 +55,29 @@ def test_the_command_line_as_a_module(tmp_path):
     ended = run("-m", "onnxcomp", "--version", folder=tmp_path)
     assert ended.stdout == f"onnxcomp {version('onnxcomp')}\n"
     assert onnxcomp.__version__ == version("onnxcomp")
+
+
+def test_where_an_error_comes_from(tmp_path):
+    plain = run("-m", "onnxcomp", "inspect", "none.onnx", folder=tmp_path)
+    assert plain.stderr == "error: cannot read 'none.onnx': no such file or directory\n"
+    asked = [
+        run("-m", "onnxcomp", "--traceback", "inspect", "none.onnx", folder=tmp_path),
+        run("-m", "onnxcomp", "inspect", "none.onnx", folder=tmp_path, ONNXCOMP_DEBUG="1"),
+    ]
+    for each in asked:
+        assert each.returncode == plain.returncode
+        assert "Traceback (most recent call last)" in each.stderr
+        assert each.stderr.endswith(plain.stderr)
+
+
+def test_what_is_done_is_logged(models, caplog):
+    settings = onnxcomp.Settings(bench=False)
+    with caplog.at_level("DEBUG", logger="onnxcomp"):
+        small = models["mlp"]
+        onnxcomp.compress(
+            small.proto, [onnxcomp.Cluster(bits=2)], data=list(small.feeds), settings=settings
+        )
+    said = [record.getMessage() for record in caplog.records if "onnxcomp" in record.name]
+    assert said[0] == "cluster begins"
+    assert said[-1] == "cluster: applied "
+    assert any(text.startswith("level 0 of layers") for text in said)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+import traceback
 from importlib.metadata import version
 
 import click
@@ -29,7 +31,7 @@ def command() -> click.Group:
     """Return the group of all commands, those of third-party passes included."""
     group = click.Group(
         "onnxcomp",
-        params=[_version_option()],
+        params=[_version_option(), _traceback_option()],
         help="Make ONNX models several times smaller or faster, and see what it cost.",
         epilog="Example: onnxcomp cluster model.onnx -o small.onnx --bits 4 --data samples.npz",
     )
@@ -56,13 +58,31 @@ def command() -> click.Group:
     return group
 
 
+DEBUG = "ONNXCOMP_DEBUG"
+"""The environment variable that asks for tracebacks."""
+
+
 def run() -> None:
     """Run the command line; an error of ours is one line on stderr and its exit code."""
     try:
         command()()
     except OnnxcompError as error:
+        if os.environ.get(DEBUG):
+            traceback.print_exc()
         click.echo(f"error: {error}", err=True)
         sys.exit(error.exit_code)
+
+
+def _traceback_option() -> click.Option:
+    """Return ``--traceback``, which holds for the processes that a search starts too."""
+    return click.Option(
+        ["--traceback"],
+        is_flag=True,
+        expose_value=False,
+        is_eager=True,
+        callback=lambda _context, _option, asked: asked and os.environ.update({DEBUG: "1"}),
+        help=f"Print where an error comes from, before it; as {DEBUG}=1 does.",
+    )
 
 
 def _version_option() -> click.Option:

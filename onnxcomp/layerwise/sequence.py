@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
 
     Repair = Callable[[Layer, Layer, InputStatistics], None]
     """Called with a layer, the same layer of the original, and what the former multiplies."""
+
+
+LOG = logging.getLogger("onnxcomp.layerwise")
 
 
 def repair_layers(
@@ -93,6 +97,7 @@ def _repair_in_sequence(
     with TemporaryDirectory(prefix="onnxcomp-") as folder:
         relay = Relay(Path(folder), samples.batched(1).batches, (model, original))
         for number, parts in levels.items():
+            LOG.debug("level %d of layers, in %d portions", number, len(parts))
             keeper = relay.keeper([order.frontier(number) for order in orders])
             for place, part in enumerate(parts):
                 watched = [layer for layer in part if id(layer) not in known]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from onnxcomp.search.preparing import Task
     from onnxcomp.search.spaces import Point, Space
 
+
+LOG = logging.getLogger("onnxcomp.search")
 
 RUNNING = ".running-"
 """How the name of a folder begins that is there as long as a search is."""
@@ -137,6 +140,7 @@ class Trying:
                 self._listener.begun(f"trying {pipeline_in_words(recipe(passes))}")
                 found = waiting[passes]() if trial is None else trial
                 self.trials[passes] = found.model_copy(update={"number": len(self.trials)})
+                LOG.info("%s: %s", found.status, pipeline_in_words(found.recipe))
                 self._listener.told(self.trials[passes])
         return [self.trials[each] for each in pipelines]
 
