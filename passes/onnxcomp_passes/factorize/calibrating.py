@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from onnxcomp.layerwise import repair_layers
-from onnxcomp.recovery import add_bias, bias_bytes, relative_error
+from onnxcomp.recovery import add_bias, best_repair, bias_bytes, relative_error
 from onnxcomp.statistics import one_thread
-from onnxcomp_passes.factorize.fitting import fitted
 from onnxcomp_passes.factorize.menus import problem_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from numpy.typing import NDArray
 
     from onnxcomp.graph import Model, Weight
     from onnxcomp.pipeline import Context
+    from onnxcomp.recovery import Problem
     from onnxcomp.statistics import InputStatistics, Layer
     from onnxcomp_passes.factorize.kinds import Choice
     from onnxcomp_passes.factorize.pieces import Solved
@@ -105,7 +105,10 @@ class Calibration:
         if problem is None:
             return
         del twin
-        solved, shift, how = fitted(site, choice, inputs, problem)
+        made = (
+            ((solved, how), solved.dense) for solved, how in _candidates(site, choice, problem)
+        )
+        (solved, how), shift = best_repair(problem, made, inputs.held_out)
         added = 0
         if shift.any():
             added = sum(bias_bytes(use, site.weight.dtype) for use in layer.uses)
@@ -121,3 +124,18 @@ class Calibration:
         arrays = tuple(each.astype(site.weight.dtype) for each in solved.arrays)
         self.found[key] = Found(arrays, error, how, added)
         site.weight.tensor.values = dense.astype(site.weight.dtype)
+
+
+def _candidates(site: Site, choice: Choice, problem: Problem) -> Iterator[tuple[Solved, str]]:
+    """Yield layers that could stand for one: by its outputs, by what it now gets, by its weights.
+
+    Args:
+        site: Where the weight is.
+        choice: What it becomes.
+        problem: The layer as a least-squares problem.
+    """
+    weights, seconds = problem.weights, problem.damped
+    yield choice.solve(site, weights, seconds), "fitted to its outputs"
+    if problem.is_paired:
+        yield choice.solve(site, problem.target(), seconds), "fitted to what it now gets"
+    yield choice.solve(site, weights, [None] * len(weights)), "fitted to its weights"

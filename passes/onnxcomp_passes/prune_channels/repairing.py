@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import inf
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,8 +11,8 @@ from onnxcomp.layerwise import repair_layers
 from onnxcomp.recovery import (
     Problem,
     add_bias,
+    best_repair,
     bias_bytes,
-    held_out_error,
     refit_on_support,
     takes_bias,
 )
@@ -79,20 +78,13 @@ def repaired(
     weights = layer.form.to_matrices(values)
     shifts = all(takes_bias(use) for use in layer.uses)
     problem = Problem.of(weights, moments, shifts=shifts)
-    best, least = None, inf
-    for found, how in _candidates(problem, support, paired=moments.paired):
-        shift = problem.shift(found)
-        for added in (shift, np.zeros_like(shift)) if inputs.held_out else (shift,):
-            if inputs.held_out is None:
-                error = problem.error(found)
-            else:
-                error = held_out_error(weights, found, added, inputs.held_out)
-            if error < least:
-                words = [how, "mean corrected"] if added.any() else [how]
-                done = ", ".join(each for each in words if each)
-                best, least = Repaired(found, added, done), error
-    assert best is not None  # noqa: S101 - there is at least one candidate
-    return best
+    made = (
+        ((found, how), found)
+        for found, how in _candidates(problem, support, paired=moments.paired)
+    )
+    (found, how), shift = best_repair(problem, made, inputs.held_out)
+    words = [how, "mean corrected"] if shift.any() else [how]
+    return Repaired(found, shift, ", ".join(each for each in words if each))
 
 
 def _candidates(
