@@ -10,6 +10,9 @@ from onnxcomp.passes import Cluster, Factorize, Prune, Quantize
 
 MICROSOFT = "com.microsoft"
 
+TYPES = {"ids": 7, "words": 6}
+"""Of inputs that are no floats."""
+
 
 def of(op, inputs, tables, domain="", **attributes):
     """Return a model of one operator: inputs, and float weights beside them."""
@@ -19,10 +22,10 @@ def of(op, inputs, tables, domain="", **attributes):
         for name, shape in tables.items()
     ]
     order = attributes.pop("order", [*inputs, *tables])
-    node = h.make_node(op, order, ["y"], domain=domain, **attributes)
+    outputs = ["y", "mask_index"] if op == "EmbedLayerNormalization" else ["y"]
+    node = h.make_node(op, order, outputs, domain=domain, **attributes)
     given = [
-        h.make_tensor_value_info(name, 7 if "ids" in name else 1, shape)
-        for name, shape in inputs.items()
+        h.make_tensor_value_info(name, TYPES.get(name, 1), shape) for name, shape in inputs.items()
     ]
     graph = h.make_graph(
         [node], "one", given, [h.make_tensor_value_info("y", 1, None)], initializers
@@ -41,6 +44,19 @@ MODELS = {
     "Attention": of(
         "Attention", {"x": [1, 5, 32]}, {"w": (32, 96), "b": (96,)}, MICROSOFT, num_heads=2
     ),
+    "DeformConv": of(
+        "DeformConv",
+        {"x": [1, 8, 5, 5], "offset": [1, 18, 3, 3]},
+        {"w": (24, 8, 3, 3)},
+        order=["x", "w", "offset"],
+    ),
+    "EmbedLayerNormalization": of(
+        "EmbedLayerNormalization",
+        {"words": [2, 4]},
+        {"w": (64, 40), "v": (5, 40), "gamma": (40,), "beta": (40,)},
+        MICROSOFT,
+        order=["words", "", "w", "v", "", "gamma", "beta"],
+    ),
     "GatherND": of("GatherND", {"ids": [3, 1]}, {"w": (64, 40)}, order=["w", "ids"]),
     "GatherElements": of("GatherElements", {"ids": [2, 40]}, {"w": (64, 40)}, order=["w", "ids"]),
 }
@@ -57,7 +73,7 @@ def samples_of(proto):
     return [
         {
             each.name: random.integers(0, 2, shape)
-            if each.type.tensor_type.elem_type == 7
+            if each.name in TYPES
             else random.standard_normal(shape).astype(np.float32)
             for each in proto.graph.input
             for shape in [[axis.dim_value for axis in each.type.tensor_type.shape.dim]]
