@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from onnxcomp.graph import Constant, Model, Weight
     from onnxcomp.pipeline import Context
     from onnxcomp.statistics import InputStatistics, Layer
+    from onnxcomp.stores import Store
     from onnxcomp.verdicts import Verdict
 
     Floats = NDArray[np.float64]
@@ -186,19 +187,21 @@ class Coder(Generic[AnyMethod]):
         try:
             (made, how), shift = best_repair(problem, candidates, inputs.held_out)
             made, shift, last = self.method.finished(layer, problem, made, shift)
+            store = self.method.store(layer, made, values, self.tables[weight.function])
         except LinAlgError:
             self._say(weight, "without data, since its columns are too much alike")
-            return
-        self._install(layer, made, values, shift, f"{how}{last}")
+        except ValueError as error:
+            self._say(weight, f"without data, since with it: {error}")
+        else:
+            self._install(layer, store, values, shift, f"{how}{last}")
 
     def _install(
-        self, layer: Layer, made: Any, values: NDArray[Any], shift: Floats, how: str
+        self, layer: Layer, store: Store, values: NDArray[Any], shift: Floats, how: str
     ) -> None:
-        """Store what was made of a weight, and add a shift to what its layer gives."""
+        """Put a store in place of that of a weight, and add a shift to what its layer gives."""
         weight, verdict = layer.weight, self.found[layer.weight.tensor]
         present, before = self.tables[weight.function], store_of(weight.tensor)
         assert before is not None  # noqa: S101 - it was coded
-        store = self.method.store(layer, made, values, present)
         weight.tensor.values = StoreValues(store)
         # Whoever paid for a table that others share still does.
         after = verdict.bytes_after + store.added_bytes(present) - before.added_bytes(present)

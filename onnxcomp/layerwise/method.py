@@ -128,8 +128,9 @@ class Method(ABC, Generic[Choice, Made]):
             size, found = self._tried(layer, values, choice)
             nbytes.append(size)
             errors.append(inf if found is None else _error(layer, values, found, problem, inputs))
-            if has_probes and index in self.probed and found is not None:
-                probes[index] = (errors[-1], found)
+            if has_probes and index in self.probed:
+                # What loses nothing tells nothing, and counts like the others.
+                probes[index] = (0.0, values) if found is None else (errors[-1], found)
         return Curve(nbytes, errors, [probes[index] for index in self.probed if index in probes])
 
     def _tried(

@@ -6,6 +6,7 @@ import json
 from abc import abstractmethod
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
+import numpy as np
 from pydantic import Field
 
 from onnxcomp.errors import OptionError
@@ -93,6 +94,8 @@ class WeightPass(Pass):
             return "belongs to a depthwise convolution"
         if weight.size < self.min_elements:
             return f"is tiny ({weight.size} elements)"
+        if not np.isfinite(weight.load()).all():
+            return "holds NaN or infinity"
         return None
 
     def suitable(self, model: Model) -> tuple[list[Weight], list[Verdict]]:
@@ -174,13 +177,16 @@ class WeightPass(Pass):
         """Choose for each weight so that the file keeps within the budget, and code them.
 
         Raises:
-            ReachError: No choice is small enough.
+            OptionError: There are no choices.
+            ReachError: None is small enough.
         """
         limit = self.max_bytes
         if self.size_ratio is not None:
             limit = int(count_bytes(model) / self.size_ratio)
         assert limit is not None  # noqa: S101 - there is a budget
         method = coder.method
+        if not method.choices:
+            raise OptionError(f"{self.name}: there are no choices for a size; leave it out")
         curves = self.curves(model, weights, method, context)
         is_repaired = context.samples is not None and self.sequential
         allotment = Allotment(model, weights, method.choices, curves, is_repaired=is_repaired)

@@ -81,6 +81,41 @@ def test_it_keeps_within_a_size(untimed):
             assert len({each.reason for each in made.report.steps[0].changed}) > 1
 
 
+def test_what_cannot_be_is_left_alone(models, monkeypatch):
+    small = models["mlp"]
+    method = type(Sign().method([], Context()))
+    plain, store = method.plain, method.store
+    model = load_model(small.proto)
+    (broken,) = [each for each in model.constants if each.name == "w3"]
+    broken.values = np.full(broken.shape, np.nan, np.float32)
+    calls = []
+
+    def refuse(self, layer, values, choice):
+        if layer.name == "w2":
+            raise ValueError("is not to my taste")
+        return plain(self, layer, values, choice)
+
+    def once(self, layer, made, values, present):
+        calls.append(layer.name)
+        if calls.count(layer.name) > 1:
+            raise ValueError("it is too late")
+        return store(self, layer, made, values, present)
+
+    monkeypatch.setattr(method, "plain", refuse)
+    monkeypatch.setattr(method, "store", once)
+    verdicts = Sign().apply(model, Context(samples=samples_of(small)))
+    reasons = {each.name: (each.verdict, each.reason) for each in verdicts}
+    assert reasons["w3"] == ("skipped", "holds NaN or infinity")
+    assert reasons["w2"] == ("skipped", "is not to my taste")
+    late = "1 signs; without data, since with it: it is too late"
+    assert reasons["w1"] == ("changed", late)
+    monkeypatch.setattr(method, "store", store)
+    Sign(max_bytes=12000).apply(load_model(small.proto), Context(samples=samples_of(small)))
+    monkeypatch.setattr(method, "choices", ())
+    with pytest.raises(OptionError, match=r"^sign: there are no choices for a size"):
+        Sign(size_ratio=2).apply(load_model(small.proto), Context())
+
+
 def test_it_is_repaired(models):
     small = models["mlp"]
     found = {}

@@ -11,7 +11,6 @@ from onnxcomp.graph import merge_identical
 from onnxcomp.layerwise import WeightPass
 from onnxcomp.pipeline import Stage, Strength, change
 from onnxcomp.stores import FOLDING_LIMIT, TOO_LARGE
-from onnxcomp_passes.cluster.blocks import is_finite
 from onnxcomp_passes.cluster.coding import LOWEST_OPSET, common_codebook
 from onnxcomp_passes.cluster.method import Clustering, Codebooks
 
@@ -130,6 +129,4 @@ class Cluster(WeightPass):
             reason = f"has {weight.size} elements, no multiple of width {self.width}"
         if reason is None and is_large and not only_rows:
             reason = TOO_LARGE
-        if reason is None and not is_finite(weight.load()):
-            reason = "holds NaN or infinity"
         return reason

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-import numpy as np
 from pydantic import Field
 
 from onnxcomp.errors import OptionError
@@ -140,8 +139,6 @@ class Prune(WeightPass):
         reason = super().unsuitable(weight)
         if reason is None and weight.size * weight.dtype.itemsize > FOLDING_LIMIT:
             reason = TOO_LARGE
-        if reason is None and not np.isfinite(weight.load().astype(np.float32)).all():
-            reason = "holds NaN or infinity"
         return reason
 
     def _senses(self, context: Context) -> bool:
