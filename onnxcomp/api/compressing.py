@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -40,6 +41,8 @@ if TYPE_CHECKING:
     from onnxcomp.pipeline import Pass
 
 DEFAULTS = Settings()
+
+LOG = logging.getLogger("onnxcomp.steps")
 
 
 @dataclass(frozen=True, eq=False)
@@ -153,9 +156,11 @@ def compress(
             if memory is not None:
                 recall = Memory(memory, passes[:place]).recall
                 context = replace(context, recall=recall)
+            LOG.info("%s begins", one.name)
             outcome = take_step(
                 one, result, origin=origin, context=context, bench=bench, progress=progress
             )
+            LOG.info("%s: %s %s", one.name, outcome.step.status, outcome.step.reason)
             steps.append(outcome.step)
             result, validation = outcome.model, outcome.validation or validation
         is_same = result is graph and against is None

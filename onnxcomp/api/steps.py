@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from time import perf_counter
@@ -75,9 +74,6 @@ class Outcome:
     validation: tuple[Validation, ...]
 
 
-LOG = logging.getLogger("onnxcomp.steps")
-
-
 def take_step(
     one: Pass,
     model: Model,
@@ -92,21 +88,6 @@ def take_step(
     Raises:
         PassError: The pass failed.
     """
-    LOG.info("%s begins", one.name)
-    outcome = _taken(one, model, origin=origin, context=context, bench=bench, progress=progress)
-    LOG.info("%s: %s %s", one.name, outcome.step.status, outcome.step.reason)
-    return outcome
-
-
-def _taken(
-    one: Pass,
-    model: Model,
-    *,
-    origin: Origin,
-    context: Context,
-    bench: Workbench,
-    progress: Progress,
-) -> Outcome:
     started = perf_counter()
     bench.forget()
     copied = copy_model(model)

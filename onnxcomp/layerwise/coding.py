@@ -112,14 +112,15 @@ class Coder(Generic[AnyMethod]):
         """
         if context.samples is None and context.statistics is None:
             return
-        concerned = {
-            layer.weight.tensor
-            for layer in layers(model)
-            if self._has_lost(layer.weight) and self.method.is_repaired(layer)
-        }
+        concerned = set()
         for layer in layers(model):
-            if layer.reason and layer.weight.tensor in concerned:
-                self._say(layer.weight, f"without data, since its layer {layer.reason}")
+            if not self._has_lost(layer.weight):
+                continue
+            reason = f"its layer {layer.reason}" if layer.reason else self.method.why_plain(layer)
+            if reason is None:
+                concerned.add(layer.weight.tensor)
+            else:
+                self._say(layer.weight, f"without data, since {reason}")
         repair_layers(
             model,
             original,

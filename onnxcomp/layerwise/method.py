@@ -169,10 +169,14 @@ class Method(ABC, Generic[Choice, Made]):
         del made
         return None if after < before else f"would not be smaller ({before} bytes, {after} stored)"
 
-    def is_repaired(self, layer: Layer) -> bool:
-        """Whether there are candidates for a weight."""
+    def why_plain(self, layer: Layer) -> str | None:
+        """Return why there are no candidates for a weight, with data too; None where there are.
+
+        Args:
+            layer: The weight, and what multiplies it with what can be observed.
+        """
         del layer
-        return True
+        return None
 
 
 def _error(

@@ -107,14 +107,15 @@ class WeightPass(Pass):
 
     def apply(self, model: Model, context: Context) -> list[Verdict]:
         """Change every weight that is worth it; with data, repair each for what it now gets."""
+        limit = self._limit(model)
         raise_opset(model, self.least_opset)
         verdicts = self.begin(model)
         original = copy_model(model)
         weights, skipped = self.suitable(model)
         coder = Coder(self.method(weights, context), self.sequential)
         choosing, repairing = context.part(0, CHOOSING_SHARE), context.part(CHOOSING_SHARE, 1)
-        if self.has_budget:
-            self._code_within(model, weights, coder, choosing)
+        if limit is not None:
+            self._code_within(limit, model, weights, coder, choosing)
         else:
             coder.choices = self.choose(model, weights, coder.method, choosing)
             coder.code(model, weights, choosing.part(1, 1))
@@ -157,6 +158,7 @@ class WeightPass(Pass):
         method: Method[Any, Any],
         context: Context,
         *,
+        unit: str = "bytes",
         without: Sequence[str] = (),
     ) -> Curves:
         """Return what weights take and cost by each choice, measured once for all budgets.
@@ -166,24 +168,32 @@ class WeightPass(Pass):
             weights: Weights of it.
             method: What becomes of them.
             context: Samples, or statistics of the model.
+            unit: What its curves count in place of bytes.
             without: Options besides those of the budget that do not matter to it.
         """
         setting = self.model_dump_json(exclude={"size_ratio", "max_bytes", "sequential", *without})
-        return measured(model, weights, method, f"{self.name} {setting}", context)
+        return measured(model, weights, method, f"{unit} {self.name} {setting}", context)
+
+    def _limit(self, model: Model) -> int | None:
+        """Return the most bytes of the file, for a model that came; None without a budget."""
+        if self.size_ratio is not None:
+            return int(count_bytes(model) / self.size_ratio)
+        return self.max_bytes
 
     def _code_within(
-        self, model: Model, weights: Sequence[Weight], coder: Coder[Any], context: Context
+        self,
+        limit: int,
+        model: Model,
+        weights: Sequence[Weight],
+        coder: Coder[Any],
+        context: Context,
     ) -> None:
-        """Choose for each weight so that the file keeps within the budget, and code them.
+        """Choose for each weight so that the file keeps within a limit, and code them.
 
         Raises:
             OptionError: There are no choices.
             ReachError: None is small enough.
         """
-        limit = self.max_bytes
-        if self.size_ratio is not None:
-            limit = int(count_bytes(model) / self.size_ratio)
-        assert limit is not None  # noqa: S101 - there is a budget
         method = coder.method
         if not method.choices:
             raise OptionError(f"{self.name}: there are no choices for a size; leave it out")

@@ -263,8 +263,8 @@ def _first_run(
     if settings.compared is not None or count == samples.count:
         return floors, settings, None
     limited = (
-        f"outputs are compared on {count} of the {samples.count} samples that no pass sees, which "
-        "is what there is time for; give more --minutes, or --compared"
+        f"outputs are compared on {count} of the {samples.count} samples that there are for it, "
+        "which is what there is time for; give more --minutes, or --compared"
     )
     return floors, settings.model_copy(update={"compared": count}), limited
 

@@ -101,6 +101,17 @@ def test_the_names_in_the_recipe_count_too(models, tmp_path, untimed):
     assert_within(made, tmp_path / "small.onnx", limit)
 
 
+def test_a_ratio_is_of_the_model_that_came_with_what_it_has_twice(untimed):
+    random = np.random.default_rng(0)
+    w = random.standard_normal((64, 64)).astype(np.float32)
+    body = "a = MatMul (x, w)  y = MatMul (a, v)"
+    text = f"{HEADER} twice (float[N,64] x) => (float[N,64] y) {{ {body} }}"
+    proto = parsed(text, {"w": w, "v": w.copy()})
+    # Of one of the two alone an eighth would be too little.
+    made = compress(proto, [Cluster(size_ratio=8)], settings=untimed)
+    assert made.report.size_ratio >= 8
+
+
 def test_a_ratio_of_external_data(models, tmp_path, untimed):
     source = models["external_data"].source(tmp_path)
     before = sum(each.stat().st_size for each in tmp_path.iterdir())

@@ -83,7 +83,7 @@ def test_a_search_with_little_time_says_on_how_many_samples_it_compares(
         task.model, settings=SNR, listener=Listener(noted=noted.append), **given
     )
     assert found.report.validation[0].samples == 2
-    assert noted[1].startswith("outputs are compared on 2 of the 8 samples that no pass sees")
+    assert noted[1].startswith("outputs are compared on 2 of the 8 samples that there are for it")
     asked = SNR.model_copy(update={"compared": 5})
     again = search_pipeline(
         task.model, settings=asked, listener=Listener(noted=noted.append), **given

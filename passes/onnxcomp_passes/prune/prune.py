@@ -157,7 +157,7 @@ class Prune(WeightPass):
             shares = by_magnitude(weights, self.sparsity)
         elif self._senses(context):
             without = ("sparsity", "criterion", "steps")
-            curves = self.curves(model, weights, method, context, without=without)
+            curves = self.curves(model, weights, method, context, unit="elements", without=without)
             shares = by_sensitivity(weights, curves, self.sparsity)
         else:
             shares = [self.sparsity] * len(weights)

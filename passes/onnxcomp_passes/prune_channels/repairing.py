@@ -78,20 +78,15 @@ def repaired(
     weights = layer.form.to_matrices(values)
     shifts = all(takes_bias(use) for use in layer.uses)
     problem = Problem.of(weights, moments, shifts=shifts)
-    made = (
-        ((found, how), found)
-        for found, how in _candidates(problem, support, paired=moments.paired)
-    )
+    made = (((found, how), found) for found, how in _candidates(problem, support))
     (found, how), shift = best_repair(problem, made, inputs.held_out)
     words = [how, "mean corrected"] if shift.any() else [how]
     return Repaired(found, shift, ", ".join(each for each in words if each))
 
 
-def _candidates(
-    problem: Problem, support: Support, *, paired: bool
-) -> Iterator[tuple[Floats, str]]:
+def _candidates(problem: Problem, support: Support) -> Iterator[tuple[Floats, str]]:
     yield problem.weights * support[:, None, :], ""
-    targets = [problem.weights, problem.target()] if paired else [problem.weights]
+    targets = [problem.weights, problem.target()] if problem.is_paired else [problem.weights]
     if support.all():
         targets = targets[1:]
     for target in targets:

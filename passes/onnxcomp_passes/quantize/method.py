@@ -100,11 +100,14 @@ class Rounding(Method[None, Rounded]):
             return leave_out_zeros(AffineStore(weight.shape, weight.dtype, codes, weight.opset))
         return self.coding.store(weight, self.form(layer.key), grid, codes)
 
-    def is_repaired(self, layer: Layer) -> bool:
-        """Whether a weight is on a grid, and repairing it is worth the memory."""
-        widest = WIDEST if self.coding.kind.most < FINE else WIDEST_FINE
-        is_narrow = not layer.uses or layer.form.matrices[2] <= widest
-        return is_narrow and not self._is_short(self.form(layer.key))
+    def why_plain(self, layer: Layer) -> str | None:
+        """Return why a weight is not repaired: it is on no grid, or too wide to be worth it."""
+        if self._is_short(self.form(layer.key)):
+            return "shorter floats are the nearest anyway"
+        width, widest = layer.form.matrices[2], WIDEST
+        if self.coding.kind.most >= FINE:
+            widest = WIDEST_FINE
+        return f"its layer has {width} inputs, more than {widest}" if width > widest else None
 
     def _is_short(self, form: Form) -> bool:
         """Whether weights are stored as shorter floats, which nothing repairs."""
