@@ -48,11 +48,19 @@ class WeightPass(Pass):
     ] = 256
     size_ratio: Annotated[
         float | None,
-        Field(gt=1, description="Choose for each tensor, for a file so many times smaller."),
+        Field(
+            gt=1,
+            description="Choose for each tensor, in place of one strength for all, for a file so "
+            "many times smaller.",
+        ),
     ] = None
     max_bytes: Annotated[
         int | None,
-        Field(ge=1, description="Choose for each tensor, for a file of so many bytes at most."),
+        Field(
+            ge=1,
+            description="Choose for each tensor, in place of one strength for all, for a file of "
+            "so many bytes at most.",
+        ),
     ] = None
     sequential: Annotated[
         bool,

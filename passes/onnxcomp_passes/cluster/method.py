@@ -107,7 +107,6 @@ class Clustering(Method[Choice, Coding]):
     Args:
         codebooks: What they are, unless something else was chosen for a weight.
         common: The entries that all weights share; None where each has its own.
-
     """
 
     choices: ClassVar[Sequence[Choice]] = CHOICES
