@@ -116,10 +116,12 @@ class Coder(Generic[AnyMethod]):
         for layer in layers(model):
             if not self._has_lost(layer.weight):
                 continue
-            reason = f"its layer {layer.reason}" if layer.reason else self.method.why_plain(layer)
+            reason = self.method.why_plain(layer)
+            if reason is None and layer.reason:
+                reason = f"its layer {layer.reason}"
             if reason is None:
                 concerned.add(layer.weight.tensor)
-            else:
+            elif reason:
                 self._say(layer.weight, f"without data, since {reason}")
         repair_layers(
             model,

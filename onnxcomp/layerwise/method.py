@@ -172,8 +172,10 @@ class Method(ABC, Generic[Choice, Made]):
     def why_plain(self, layer: Layer) -> str | None:
         """Return why there are no candidates for a weight, with data too; None where there are.
 
+        It is empty where that goes without saying: what was made without data is the best.
+
         Args:
-            layer: The weight, and what multiplies it with what can be observed.
+            layer: The weight, and what multiplies it.
         """
         del layer
         return None

@@ -155,3 +155,10 @@ def test_a_floor_raises_the_ratio():
 def test_blocks_that_there_are_not(options):
     with pytest.raises(OptionError, match="quantize: block_size = "):
         Quantize(mode="weights", **options)
+
+
+def test_a_wide_layer_is_not_calibrated_and_says_so(monkeypatch):
+    monkeypatch.setattr("onnxcomp_passes.quantize.method.WIDEST_FINE", 3)
+    _, verdicts = quantized(NET, DATA, mode="weights")
+    assert "without data, since its layer has " in verdicts["w1"].reason
+    assert verdicts["w1"].reason.endswith(" inputs, more than 3")

@@ -103,7 +103,9 @@ class Rounding(Method[None, Rounded]):
     def why_plain(self, layer: Layer) -> str | None:
         """Return why a weight is not repaired: it is on no grid, or too wide to be worth it."""
         if self._is_short(self.form(layer.key)):
-            return "shorter floats are the nearest anyway"
+            return ""
+        if not layer.uses:
+            return None
         width, widest = layer.form.matrices[2], WIDEST
         if self.coding.kind.most >= FINE:
             widest = WIDEST_FINE
